@@ -1,0 +1,68 @@
+"""Pictures: what is drawn is what was given; a missing extra is named."""
+
+import builtins
+
+import numpy as np
+import pytest
+
+from vad_pseudoaug import plots
+from vad_pseudoaug.extras import progress_bar
+
+LABELS = np.array([0, 1, 1, 0, 0, 1])
+SCORES = {"one": np.linspace(0, 1, 6), "two": np.linspace(1, 0, 6)}
+
+
+def test_roc_curves_run_from_corner_to_corner():
+    axes = plots.plot_roc(LABELS, SCORES)
+    lines = axes.get_lines()[:2]
+    assert len({(line.get_color(), str(line.get_linestyle())) for line in lines}) == 2
+    for line in lines:
+        assert line.get_xydata()[0].tolist() == [0, 0]
+        assert line.get_xydata()[-1].tolist() == [1, 1]
+    assert [t.get_text() for t in axes.get_legend().get_texts()] == [
+        "one (0.556)",
+        "two (0.444)",
+    ]
+
+
+def test_scores_are_drawn_over_the_true_intervals():
+    axes = plots.plot_scores(LABELS, SCORES, title="video")
+    shaded = [(p.get_x(), p.get_x() + p.get_width()) for p in axes.patches]
+    assert shaded == [(1, 3), (5, 6)]
+    assert axes.get_lines()[0].get_ydata().tolist() == SCORES["one"].tolist()
+
+
+def test_projection_and_history():
+    rng = np.random.default_rng(0)
+    groups = {name: rng.random((7, 5)) for name in ("a", "b", "c")}
+    axes = plots.plot_projection(groups)
+    assert [len(c.get_offsets()) for c in axes.collections] == [7, 7, 7]
+    history = [{"lr": 1.0, "kl_normal": 2.0}, {"lr": 0.5, "kl_normal": 1.0}]
+    axes = plots.plot_history(history)
+    assert axes.get_lines()[0].get_xydata().tolist() == [[1, 2], [2, 1]]
+
+
+def test_missing_extras_are_named(monkeypatch):
+    original = builtins.__import__
+    monkeypatch.setattr(
+        "importlib.import_module",
+        lambda name: (_ for _ in ()).throw(ImportError(name)),
+    )
+    with pytest.raises(ImportError, match=r"vad-pseudoaug\[plots\]"):
+        plots.plot_roc(LABELS, SCORES)
+    with (
+        pytest.raises(ImportError, match=r"vad-pseudoaug\[cli\]"),
+        progress_bar(3, "x", show=True),
+    ):
+        pass
+    assert builtins.__import__ is original
+
+
+def test_progress_is_quiet_unless_asked_for(capsys):
+    with progress_bar(2, "quiet", show=None) as step:
+        step(loss=1.0)
+    assert capsys.readouterr().err == ""
+    with progress_bar(2, "loud", show=True) as step:
+        step(loss=1.0)
+        step()
+    assert "loud" in capsys.readouterr().err

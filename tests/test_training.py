@@ -1,0 +1,134 @@
+"""Training: a batch is a video, runs resume to the bit, divergence is caught."""
+
+import numpy as np
+import pytest
+import torch
+
+from vad_pseudoaug import CheckpointError, MultiTaskVAE, Recipe, VAEConfig, VideoSet
+from vad_pseudoaug import training as module
+from vad_pseudoaug.selection import select_above
+from vad_pseudoaug.training import train_vae
+
+
+@pytest.fixture
+def run(videos):
+    """Train anew each time; the model of the run, and its history."""
+    normal, abnormal = (VideoSet(v) for v in videos)
+    selection = select_above([np.linspace(0, 1, v.shape[1]) for v in abnormal])
+
+    def train(state_path=None, seed=0, **choices):
+        recipe = Recipe.named(**{"epochs": 4, "lr": 1e-3, **choices})
+        model = MultiTaskVAE(VAEConfig(12, (16,), 4), seed=0)
+        train.model = model
+        history = train_vae(
+            model, normal, abnormal, selection, recipe, seed=seed, state_path=state_path
+        )
+        return model, history
+
+    return train
+
+
+def same(first, second):
+    return all(
+        torch.equal(a, b)
+        for a, b in zip(first.parameters(), second.parameters(), strict=True)
+    )
+
+
+def test_the_loss_falls_and_the_rate_decays(run):
+    _, history = run(epochs=20)
+    assert len(history) == 20
+    for name in ("reconstruction_normal", "reconstruction_abnormal"):
+        assert history[-1][name] < history[0][name]
+    rates = [entry["lr"] for entry in history]
+    np.testing.assert_allclose(rates, [1e-3 * 0.95**i for i in range(20)])
+
+
+def test_a_batch_is_one_video_of_selected_snippets(run, monkeypatch):
+    seen = []
+    original = MultiTaskVAE.loss
+
+    def spy(self, features, labels, *, generator):
+        assert len(set(labels.tolist())) == 1
+        seen.append((labels[0].item(), len(features)))
+        return original(self, features, labels, generator=generator)
+
+    monkeypatch.setattr(MultiTaskVAE, "loss", spy)
+    run(epochs=1)
+    assert [label for label, _ in seen].count(0) == 8
+    assert [label for label, _ in seen].count(1) == 6
+    seen.clear()
+    run(epochs=1, max_snippets=2)
+    assert max(rows for _, rows in seen) == 4  # two snippets of two crops
+
+
+def test_the_same_seed_gives_the_same_weights(run):
+    first, second, other = run()[0], run()[0], run(seed=1)[0]
+    assert same(first, second)
+    assert not same(first, other)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
+def test_an_interrupted_run_resumes_to_the_bit(run, tmp_path, monkeypatch, error):
+    whole, history = run()
+    path = tmp_path / "training.safetensors"
+    calls = 0
+    original = MultiTaskVAE.loss
+
+    def interrupt(self, *arguments, **options):
+        nonlocal calls
+        calls += 1
+        if calls == 14 * 2 + 5:  # in the midst of the third epoch
+            raise error
+        return original(self, *arguments, **options)
+
+    with monkeypatch.context() as patch, pytest.raises(error):
+        patch.setattr(MultiTaskVAE, "loss", interrupt)
+        run(path)
+    assert path.is_file()
+    resumed, resumed_history = run(path)
+    assert resumed_history == history
+    assert same(whole, resumed)
+    # A finished run is not trained again.
+    assert same(run(path)[0], whole)
+
+
+def test_the_state_is_written_now_and_then(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "SECONDS_BETWEEN_SAVES", -1.0)
+    written = []
+    original = module.write_tensors
+    monkeypatch.setattr(
+        module,
+        "write_tensors",
+        lambda *a, **k: (written.append(1), original(*a, **k)),
+    )
+    run(tmp_path / "training.safetensors")
+    assert len(written) == 4
+
+
+def test_the_state_of_another_run_is_refused(run, tmp_path):
+    path = tmp_path / "training.safetensors"
+    run(path)
+    with pytest.raises(CheckpointError, match="other data or choices"):
+        run(path, lr=1e-4)
+    path.write_bytes(b"broken")
+    with pytest.raises(CheckpointError, match="not readable"):
+        run(path)
+
+
+def test_divergence_stops_with_the_last_complete_epoch(run, monkeypatch):
+    good, _ = run(epochs=2)
+    original = MultiTaskVAE.loss
+    calls = 0
+
+    def explode(self, *arguments, **options):
+        nonlocal calls
+        calls += 1
+        loss = original(self, *arguments, **options)
+        broken = loss._replace(total=loss.total * float("nan"))
+        return broken if calls == 14 * 2 + 3 else loss
+
+    monkeypatch.setattr(MultiTaskVAE, "loss", explode)
+    with pytest.raises(FloatingPointError, match="diverged in epoch 3"):
+        run(epochs=4)
+    assert same(run.model, good)

@@ -1,0 +1,239 @@
+"""The paper's baseline: snippet scores learned from video labels (section 3.1)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from .extras import progress_bar
+from .features import to_segments
+from .randomness import make_generator, seeded_linear
+from .recipe import Recipe
+from .videos import VideoSet, VideoSource, as_pair
+
+SNIPPET_FRAMES = 16
+
+
+class Split(NamedTuple):
+    """Which videos train and which validate, by their numbers in each class."""
+
+    train_normal: list[int]
+    train_abnormal: list[int]
+    validation_normal: list[int]
+    validation_abnormal: list[int]
+
+
+def stratified_split(
+    num_normal: int, num_abnormal: int, *, share: float = 0.2, seed: int = 0
+) -> Split:
+    """Draw a validation set separately from normal and abnormal videos (section 4.1).
+
+    Args:
+        num_normal: Number of normal videos.
+        num_abnormal: Number of abnormal videos.
+        share: Share of each class that validates, rounded; the paper takes 1/5.
+        seed: Seed of the draw.
+
+    Raises:
+        ValueError: If a class would keep no training video.
+
+    Example:
+        >>> [len(part) for part in stratified_split(175, 63)]
+        [140, 50, 35, 13]
+    """
+    parts = []
+    for stream, num_videos in enumerate((num_normal, num_abnormal)):
+        num_validation = round(num_videos * share)
+        if not 0 <= num_validation < num_videos:
+            raise ValueError(
+                f"share={share} leaves no training video of {num_videos} in a class"
+            )
+        order = torch.randperm(
+            num_videos, generator=make_generator(seed, stream), device="cpu"
+        ).tolist()
+        parts.append((sorted(order[num_validation:]), sorted(order[:num_validation])))
+    (train_n, val_n), (train_a, val_a) = parts
+    return Split(train_n, train_a, val_n, val_a)
+
+
+def video_loss(video_scores: Tensor, labels: Tensor) -> Tensor:
+    """Binary cross-entropy of video scores against video labels (equation 1).
+
+    Args:
+        video_scores: `(B,)` in [0, 1]: the mean score of each video's snippets.
+        labels: `(B,)`, 0 normal, 1 abnormal.
+
+    Returns:
+        A scalar, the mean over the batch.
+    """
+    return functional.binary_cross_entropy(video_scores, labels)
+
+
+def to_frames(
+    scores: NDArray[np.floating], num_frames: int | None = None
+) -> NDArray[np.floating]:
+    """Give each of a snippet's 16 frames the snippet's score (section 3.1).
+
+    Args:
+        scores: `(T,)`, one a snippet.
+        num_frames: True number of frames F; None takes 16 T. A tail that no snippet
+            covers gets the last score; frames past F are cut.
+
+    Returns:
+        `(F,)`, one a frame.
+    """
+    frames = np.repeat(scores, SNIPPET_FRAMES)
+    if num_frames is None:
+        return frames
+    missing = num_frames - len(frames)
+    return np.pad(frames[:num_frames], (0, max(missing, 0)), mode="edge")
+
+
+class Baseline(nn.Module):
+    """MLP and sigmoid on every snippet; a video's score is its snippets' mean.
+
+    Args:
+        feature_dim: Feature size D.
+        hidden_dims: Widths of the hidden layers, each followed by a ReLU. The paper
+            does not tell them.
+        seed: Seed of the initial weights.
+        device: Where the weights live.
+    """
+
+    def __init__(
+        self,
+        feature_dim: int,
+        *,
+        hidden_dims: tuple[int, ...] = Recipe.baseline_hidden_dims,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+    ):
+        super().__init__()
+        generator = make_generator(seed, 0)
+        layers: list[nn.Module] = []
+        width = feature_dim
+        for hidden in hidden_dims:
+            layers += [seeded_linear(width, hidden, generator), nn.ReLU()]
+            width = hidden
+        output = seeded_linear(width, 1, generator)
+        self.mlp = nn.Sequential(*layers, output)
+        self.feature_dim = feature_dim
+        self.history: list[dict[str, float]] = []
+        self.to(device=device)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Score snippets: `(..., D)` to `(...)` in [0, 1]."""
+        return torch.sigmoid(self.mlp(features).squeeze(-1))
+
+    def video_score(self, features: Tensor) -> Tensor:
+        """Score videos: `(B, N, T, D)` to `(B,)`, the mean over crops and snippets."""
+        scores: Tensor = self(features).mean(dim=(1, 2))
+        return scores
+
+    @torch.no_grad()
+    def score(self, videos: VideoSource) -> list[NDArray[np.float32]]:
+        """Score every snippet of every video: for each an array `(T,)` in [0, 1].
+
+        The score of a snippet is the mean over its crops.
+        """
+        videos = VideoSet(videos)
+        device = next(self.parameters()).device
+        return [
+            self(videos.tensor(i).to(device)).mean(dim=0).cpu().numpy()
+            for i in range(len(videos))
+        ]
+
+    @classmethod
+    def fit(
+        cls,
+        normal: VideoSource,
+        abnormal: VideoSource,
+        *,
+        recipe: Recipe | None = None,
+        validation_share: float = 0.2,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+        progress: bool | None = None,
+    ) -> Baseline:
+        """Train with Adam on videos of S segments each (sections 3.1 and 4.1).
+
+        Args:
+            normal: Normal videos, see `VideoSet`.
+            abnormal: Abnormal videos.
+            recipe: Where epochs, rates and sizes come from; None is the paper's.
+            validation_share: Share of each class set apart to choose configurations
+                by; 0 trains on all. The last epoch's weights are kept either way.
+            seed: Seed of the split, the initial weights and the order of videos.
+            device: Where to train.
+            progress: Show a bar; None decides by the terminal.
+
+        Returns:
+            The trained model. `history` has one entry an epoch: `loss` and, with a
+            validation set, `validation_loss`.
+
+        Raises:
+            ValueError: If the videos do not fit together.
+        """
+        recipe = recipe or Recipe.named("paper")
+        normal, abnormal = as_pair(normal, abnormal)
+        split = stratified_split(
+            len(normal), len(abnormal), share=validation_share, seed=seed
+        )
+        num_segments = recipe.num_segments
+        features, labels = _pool(
+            (normal, split.train_normal), (abnormal, split.train_abnormal), num_segments
+        )
+        held_out, held_out_labels = _pool(
+            (normal, split.validation_normal),
+            (abnormal, split.validation_abnormal),
+            num_segments,
+        )
+        model = cls(
+            normal.feature_dim,
+            hidden_dims=recipe.baseline_hidden_dims,
+            seed=seed,
+            device=device,
+        )
+        optimiser = torch.optim.Adam(model.parameters(), lr=recipe.baseline_lr)
+        with progress_bar(recipe.baseline_epochs, "baseline", show=progress) as step:
+            for epoch in range(recipe.baseline_epochs):
+                order = torch.randperm(
+                    len(labels), generator=make_generator(seed, 1, epoch), device="cpu"
+                )
+                total = 0.0
+                for batch in order.split(recipe.baseline_batch_size):
+                    scores = model.video_score(features[batch].to(device))
+                    loss = video_loss(scores, labels[batch].to(device))
+                    optimiser.zero_grad(set_to_none=True)
+                    loss.backward()
+                    optimiser.step()
+                    total += loss.item() * len(batch)
+                entry = {"loss": total / len(labels)}
+                if len(held_out_labels):
+                    with torch.no_grad():
+                        scores = model.video_score(held_out.to(device))
+                        loss = video_loss(scores, held_out_labels.to(device))
+                    entry["validation_loss"] = loss.item()
+                model.history.append(entry)
+                step(**entry)
+        return model.eval()
+
+
+def _pool(
+    normal: tuple[VideoSet, list[int]],
+    abnormal: tuple[VideoSet, list[int]],
+    num_segments: int,
+) -> tuple[Tensor, Tensor]:
+    """Interpolate videos to S segments: features `(V, N, S, D)`, labels `(V,)`."""
+    pooled, labels = [], []
+    for label, (videos, chosen) in enumerate((normal, abnormal)):
+        for index in chosen:
+            pooled.append(to_segments(videos[index], num_segments, method="linear"))
+            labels.append(label)
+    features = torch.from_numpy(np.stack(pooled)) if pooled else torch.empty(0)
+    return features, torch.tensor(labels, dtype=torch.float32, device="cpu")

@@ -1,0 +1,182 @@
+"""The command `vad-pseudoaug`: the library from a shell."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any
+
+from . import __version__
+from .recipe import RECIPES, Recipe
+
+EPILOG = """
+a first run, on real features that come with the package:
+  vad-pseudoaug demo
+
+on your own features, one .npy a video, (T, D) or (T, N, D), named in two list files:
+  vad-pseudoaug fit --normal normal.list --abnormal abnormal.list -o run/
+  vad-pseudoaug generate run/ --per-video 2 -o pseudo/
+and add pseudo/pseudo_normal.list and pseudo/pseudo_abnormal.list to the training lists.
+Where the training script can be changed, one line of python does more: see the README.
+"""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="vad-pseudoaug",
+        description="Pseudo normal and abnormal videos for weakly supervised video "
+        "anomaly detection, from the features you already have.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    fit = commands.add_parser(
+        "fit",
+        help="learn from training videos",
+        description="Train baseline and multi-task VAE on training videos, and write "
+        "a checkpoint. Interrupted, the same command goes on where it stopped.",
+    )
+    fit.add_argument("--normal", required=True, metavar="LIST", help="normal videos")
+    fit.add_argument(
+        "--abnormal", required=True, metavar="LIST", help="abnormal videos"
+    )
+    fit.add_argument("-o", "--output", required=True, metavar="RUN", help="checkpoint")
+    fit.add_argument(
+        "--layout",
+        choices=("TD", "TND", "NTD"),
+        help="order of the axes in the files (T snippets, N crops, D features); "
+        "default: TD for two axes, TND for three",
+    )
+    fit.add_argument("--recipe", default="paper", choices=tuple(RECIPES))
+    fit.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
+    fit.add_argument("--seed", type=int, default=0)
+    choices = fit.add_argument_group("choices of the recipe, with the paper's defaults")
+    for one in fields(Recipe):
+        if one.name != "name":
+            default: Any = one.default
+            is_tuple = isinstance(default, tuple)
+            shown = " ".join(map(str, default)) if is_tuple else default
+            choices.add_argument(
+                f"--{one.name.replace('_', '-')}",
+                type=int if is_tuple else type(default),
+                nargs="+" if is_tuple else None,
+                metavar=one.name.rpartition("_")[2].upper(),
+                help=f"{one.metadata['help']} [{shown}]",
+            )
+    fit.set_defaults(run=_fit)
+
+    generate = commands.add_parser(
+        "generate",
+        help="write pseudo videos as .npy files with list files",
+        description="Write pseudo videos of the videos that RUN was fitted on. "
+        "Interrupted, the same command goes on where it stopped.",
+    )
+    generate.add_argument("checkpoint", metavar="RUN", help="what `fit` wrote")
+    generate.add_argument("-o", "--output", required=True, metavar="FOLDER")
+    generate.add_argument(
+        "--per-video", type=float, help="pseudo videos per video [the recipe's]"
+    )
+    generate.add_argument("--normal", metavar="LIST", help="other normal sources")
+    generate.add_argument("--abnormal", metavar="LIST", help="other abnormal sources")
+    generate.add_argument("--layout", default="TND", choices=("TD", "TND", "NTD"))
+    generate.add_argument("--dtype", default="float32", choices=("float32", "float16"))
+    generate.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
+    generate.add_argument("--seed", type=int, default=0)
+    generate.set_defaults(run=_generate)
+
+    demo = commands.add_parser(
+        "demo",
+        help="does it help? a small experiment on real features, some minutes",
+        description="Train two hosts on draws of UCSD Ped2 with and without pseudo "
+        "videos; print a table, and write pictures and demo.json.",
+    )
+    demo.add_argument("-o", "--output", default="demo", metavar="FOLDER")
+    demo.add_argument("--draws", type=int, default=5, help="paired runs, >= 2 [5]")
+    demo.set_defaults(run=_demo)
+    return parser
+
+
+def _fit(options: argparse.Namespace) -> None:
+    from .sampler import PseudoVideoSampler
+
+    choices = {
+        one.name: getattr(options, one.name)
+        for one in fields(Recipe)
+        if one.name != "name" and getattr(options, one.name) is not None
+    }
+    sampler = PseudoVideoSampler.fit(
+        options.normal,
+        options.abnormal,
+        recipe=options.recipe,
+        seed=options.seed,
+        device=options.device,
+        layout=options.layout,
+        folder=options.output,
+        **choices,
+    )
+    chosen, last = sampler.selection, sampler.history[-1]
+    print(
+        f"{chosen['num_selected']} of {chosen['num_snippets']} snippets of abnormal "
+        f"videos selected; squared error {last['reconstruction_normal']:.3g} normal, "
+        f"{last['reconstruction_abnormal']:.3g} abnormal\nwrote {options.output}"
+    )
+
+
+def _generate(options: argparse.Namespace) -> None:
+    from .export import export_videos
+    from .sampler import PseudoVideoSampler
+
+    sampler = PseudoVideoSampler.from_pretrained(
+        options.checkpoint,
+        normal=options.normal,
+        abnormal=options.abnormal,
+        device=options.device,
+    )
+    done = export_videos(
+        sampler,
+        options.output,
+        per_video=options.per_video,
+        seed=options.seed,
+        layout=options.layout,
+        dtype=options.dtype,
+    )
+    print(
+        f"wrote {done.num_normal} pseudo normal videos, {done.normal_list}\n"
+        f"wrote {done.num_abnormal} pseudo abnormal videos, {done.abnormal_list}"
+    )
+
+
+def _demo(options: argparse.Namespace) -> None:
+    from .demo import format_table, run_demo
+
+    if options.draws < 2:
+        raise ValueError(f"--draws: expected at least 2, got {options.draws}")
+    rows = run_demo(
+        options.output,
+        num_draws=options.draws,
+        say=lambda line: print(line, flush=True),
+    )
+    print(
+        f"\nUCSD Ped2, {options.draws} draws, 18 test videos each, frame level, "
+        f"percent, mean +- spread over the draws:\n\n{format_table(rows)}\n\n"
+        "An interval that holds 0 shows no effect: this set is tiny. Pictures and "
+        f"demo.json: {options.output}"
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit code, 2 for bad input."""
+    options: Any = _parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+    except (ValueError, TypeError, OSError, ImportError, FloatingPointError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0

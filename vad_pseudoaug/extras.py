@@ -1,0 +1,62 @@
+"""Optional dependencies: imported when used, with an error that names the extra."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Protocol
+
+
+def require(module: str, *, extra: str) -> ModuleType:
+    """Import an optional module.
+
+    Raises:
+        ImportError: If it is not installed; the message names the extra that has it.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        package = module.partition(".")[0]
+        raise ImportError(
+            f"{package} is needed for this: pip install 'vad-pseudoaug[{extra}]'"
+        ) from error
+
+
+class Progress(Protocol):
+    """What a loop reports to."""
+
+    def __call__(self, **values: float) -> None:
+        """Count one step; `values` are shown beside the bar."""
+
+
+@contextmanager
+def progress_bar(total: int, title: str, *, show: bool | None) -> Iterator[Progress]:
+    """Show the progress of `total` steps, with the time left, on standard error.
+
+    Args:
+        total: Number of steps.
+        title: What is being done.
+        show: None shows a bar on a terminal where tqdm is installed. True insists.
+
+    Raises:
+        ImportError: If `show` is True and tqdm is not installed.
+    """
+    if show is None:
+        show = sys.stderr.isatty() and importlib.util.find_spec("tqdm") is not None
+    if not show:
+        yield lambda **values: None
+        return
+    with require("tqdm", extra="cli").tqdm(total=total, desc=title, leave=False) as bar:
+
+        def step(**values: float) -> None:
+            if values:
+                bar.set_postfix(
+                    {k: f"{v:.4g}" for k, v in values.items()}, refresh=False
+                )
+            bar.update()
+
+        yield step

@@ -1,0 +1,281 @@
+"""Video features: reading them, their canonical layout, and pooling to segments.
+
+Everywhere in the library one video is an array `(N, T, D)`: crops, snippets or
+segments, feature size. Files usually hold `(T, N, D)` or `(T, D)`. No reader ever
+unpickles, so no file can run code.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import scipy.io
+from numpy.typing import NDArray
+from safetensors import safe_open
+
+Layout: TypeAlias = Literal["TD", "TND", "NTD"]
+Array: TypeAlias = NDArray[np.floating[Any]]
+
+LAYOUTS: tuple[Layout, ...] = ("TD", "TND", "NTD")
+# I3D extractors use 1, 5 or 10 crops. A larger count on the crop axis is taken for a
+# layout mix-up unless the layout was named.
+MAX_GUESSED_CROPS = 16
+
+
+def to_canonical(
+    array: NDArray[Any],
+    *,
+    layout: Layout | None = None,
+    default: Layout = "NTD",
+    name: str = "features",
+) -> Array:
+    """View one video's array in the canonical layout `(N, T, D)`.
+
+    Args:
+        array: `(T, D)`, or three axes in the order that `layout` names.
+        layout: Order of the axes. None takes `(T, D)` for two axes and `default` for
+            three, and refuses three axes that look like the other order.
+        default: The layout of three axes when `layout` is None.
+        name: What the array is called in error messages.
+
+    Returns:
+        A view `(N, T, D)` with the dtype of `array`.
+
+    Raises:
+        ValueError: If the rank does not fit the layout, a side is empty, or the
+            layout has to be named.
+        TypeError: If the array does not hold real numbers.
+
+    Example:
+        >>> to_canonical(np.zeros((45, 10, 2048)), layout="TND").shape
+        (10, 45, 2048)
+    """
+    if array.dtype.kind not in "fiu":
+        raise TypeError(f"{name}: expected real numbers, got dtype {array.dtype}")
+    if layout is not None and layout not in LAYOUTS:
+        raise ValueError(f"layout: expected one of {', '.join(LAYOUTS)}, got {layout}")
+    guessed = layout is None
+    layout = layout or ("TD" if array.ndim == 2 else default)
+    if array.ndim != len(layout):
+        raise ValueError(
+            f"{name}: expected {len(layout)} axes ({', '.join(layout)}), "
+            f"got shape {array.shape}"
+        )
+    if 0 in array.shape:
+        raise ValueError(f"{name}: the video is empty, shape {array.shape}")
+    if layout == "TD":
+        return array[None]  # (1, T, D)
+    canonical = array.transpose(1, 0, 2) if layout == "TND" else array  # (N, T, D)
+    num_crops, num_snippets, _ = canonical.shape
+    if guessed and num_crops > MAX_GUESSED_CROPS:
+        other = "NTD" if layout == "TND" else "TND"
+        raise ValueError(
+            f"{name}: shape {array.shape} read as {layout} would have {num_crops} "
+            f"crops of {num_snippets} snippets; pass layout={other!r} or "
+            f"layout={layout!r}"
+        )
+    return canonical
+
+
+def _pick(names: Sequence[str], key: str | None, path: Path) -> str:
+    """Choose the array of a container file, by name or because it is the only one."""
+    if key is not None:
+        if key not in names:
+            raise ValueError(f"no array {key!r}, only {', '.join(names) or 'none'}")
+        return key
+    if len(names) != 1:
+        raise ValueError(f"holds {len(names)} arrays ({', '.join(names)}); name one")
+    return names[0]
+
+
+def _open_npy(path: Path, key: str | None) -> NDArray[Any]:
+    array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    return array
+
+
+def _open_npz(path: Path, key: str | None) -> NDArray[Any]:
+    # Opened here: numpy leaves the file open where it is no archive.
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+        array: NDArray[Any] = archive[_pick(archive.files, key, path)]
+    return array
+
+
+def _open_safetensors(path: Path, key: str | None) -> NDArray[Any]:
+    with safe_open(path, framework="np") as archive:
+        array: NDArray[Any] = archive.get_tensor(_pick(archive.keys(), key, path))
+    return array
+
+
+def _open_mat(path: Path, key: str | None) -> NDArray[Any]:
+    # Cells, structs and objects are never features: only plain arrays are looked at.
+    names = [n for n, shape, kind in scipy.io.whosmat(path) if kind in _MAT_NUMBERS]
+    name = _pick(names, key, path)
+    array: NDArray[Any] = scipy.io.loadmat(path, variable_names=[name])[name]
+    return array
+
+
+_MAT_NUMBERS = ("single", "double", "int8", "int16", "int32", "uint8", "uint16")
+_READERS: dict[str, Callable[[Path, str | None], NDArray[Any]]] = {
+    ".npy": _open_npy,
+    ".npz": _open_npz,
+    ".safetensors": _open_safetensors,
+    ".mat": _open_mat,
+}
+
+
+def open_features(
+    path: str | os.PathLike[str],
+    *,
+    layout: Layout | None = None,
+    key: str | None = None,
+) -> Array:
+    """Open one video's features without reading more than needed.
+
+    Args:
+        path: A `.npy` (memory-mapped), `.npz`, `.safetensors` or `.mat` file.
+        layout: Order of the axes in the file; None takes `(T, D)` or `(T, N, D)`.
+        key: Name of the array in a file that holds several.
+
+    Returns:
+        A view `(N, T, D)` in the file's own dtype, read-only where it is mapped.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is of another kind, broken, holds pickled objects, or
+            does not hold one video.
+        TypeError: If the array does not hold real numbers.
+    """
+    path = Path(path)
+    reader = _READERS.get(path.suffix.lower())
+    if reader is None:
+        raise ValueError(
+            f"{path}: expected a file that ends in {', '.join(_READERS)}, "
+            f"got {path.suffix or 'no ending'}"
+        )
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such feature file")
+    try:
+        array = reader(path, key)
+    except Exception as error:  # the parsers raise whatever a broken file leads to
+        raise ValueError(f"{path}: not readable as features: {error}") from error
+    return to_canonical(array, layout=layout, default="TND", name=str(path))
+
+
+def as_float32(array: Array, *, name: str = "features") -> NDArray[np.float32]:
+    """Convert to float32 and refuse NaN and infinity, naming where they are."""
+    converted = np.asarray(array, dtype=np.float32)
+    finite = np.isfinite(converted)
+    if not finite.all():
+        place = tuple(int(i) for i in np.argwhere(~finite)[0])
+        raise ValueError(
+            f"{name}: expected finite values, got {converted[place]} at {place} "
+            f"and {int((~finite).sum())} in all"
+        )
+    return converted
+
+
+def read_features(
+    path: str | os.PathLike[str],
+    *,
+    layout: Layout | None = None,
+    key: str | None = None,
+) -> NDArray[np.float32]:
+    """Read one video's features as float32 `(N, T, D)`.
+
+    Arguments and errors are those of `open_features`; NaN and infinity are refused
+    with a ValueError as well. A float32 `.npy` stays a memory map.
+
+    Example:
+        >>> from vad_pseudoaug.data import ped2
+        >>> read_features(ped2() / "features" / "Test001_i3d.npy").shape
+        (1, 11, 1024)
+    """
+    return as_float32(open_features(path, layout=layout, key=key), name=str(path))
+
+
+def read_list(
+    path: str | os.PathLike[str], *, root: str | os.PathLike[str] | None = None
+) -> list[Path]:
+    """Read a list file: one feature file a row, blank rows ignored.
+
+    Args:
+        path: The list file. RTFM's own lists fit.
+        root: Folder that relative rows start from; None is the list's own folder.
+
+    Returns:
+        The paths in the order of the rows. Each is a file that exists.
+
+    Raises:
+        FileNotFoundError: If the list or a file that it names does not exist.
+        ValueError: If it names no file at all.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such list file")
+    folder = path.parent if root is None else Path(root)
+    # Rows are file names, which need not be valid UTF-8.
+    rows = os.fsdecode(path.read_bytes()).splitlines()
+    videos = []
+    for number, row in enumerate(rows, start=1):
+        if not row.strip():
+            continue
+        video = folder / row.strip()
+        if not video.is_file():
+            raise FileNotFoundError(f"{path}, row {number}: no such file {video}")
+        videos.append(video)
+    if not videos:
+        raise ValueError(f"{path}: the list names no feature file")
+    return videos
+
+
+def to_segments(
+    features: Array,
+    num_segments: int = 32,
+    *,
+    method: Literal["mean", "linear"] = "mean",
+) -> NDArray[np.float32]:
+    """Pool a video's snippets into a fixed number of segments.
+
+    Args:
+        features: `(N, T, D)`.
+        num_segments: How many segments, S.
+        method: `"mean"`: segment i is the mean of the snippets in
+            `[floor(iT/S), floor((i+1)T/S))`, an empty bin repeats its first snippet
+            (RTFM, Sultani et al.). `"linear"`: linear interpolation at S points spread
+            evenly from the first to the last snippet (the paper, section 4.1).
+
+    Returns:
+        Float32 `(N, S, D)`.
+
+    Raises:
+        ValueError: If a side is empty, the rank is not 3, or the method is unknown.
+
+    Example:
+        >>> to_segments(np.arange(4.0).reshape(1, 4, 1), 2).ravel().tolist()
+        [0.5, 2.5]
+    """
+    if features.ndim != 3 or 0 in features.shape:
+        raise ValueError(f"features: expected (N, T, D), got shape {features.shape}")
+    if num_segments < 1:
+        raise ValueError(f"num_segments: expected at least 1, got {num_segments}")
+    length = features.shape[1]
+    if method == "mean":
+        edges = np.linspace(0, length, num_segments + 1, dtype=int)
+        # reduceat returns the first element of an empty bin, just as RTFM does.
+        sums = np.add.reduceat(features, edges[:-1], axis=1, dtype=np.float32)
+        counts = np.maximum(np.diff(edges), 1).astype(np.float32)
+        return np.divide(sums, counts[:, None], dtype=np.float32)  # (N, S, D)
+    if method == "linear":
+        position = np.linspace(0, length - 1, num_segments)
+        left = np.minimum(position.astype(int), max(length - 2, 0))
+        right = np.minimum(left + 1, length - 1)
+        weight = (position - left).astype(np.float32)[:, None]  # (S, 1)
+        start = features[:, left].astype(np.float32)  # (N, S, D)
+        step = features[:, right].astype(np.float32) - start
+        pooled: NDArray[np.float32] = start + weight * step  # (N, S, D)
+        return pooled
+    raise ValueError(f"method: expected 'mean' or 'linear', got {method!r}")

@@ -1,0 +1,82 @@
+"""From training videos to a trained model: baseline, selection, VAE."""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+import torch
+
+from .baseline import Baseline
+from .recipe import Recipe
+from .selection import Selection, select_above
+from .training import History, train_vae
+from .vae import MultiTaskVAE, VAEConfig
+from .videos import VideoSet
+
+
+class Fitted(NamedTuple):
+    """What was learned.
+
+    Attributes:
+        vae: The model.
+        selection: What its abnormal decoder was trained on.
+        history: One entry an epoch, see `train_vae`.
+        non_negative: Whether no feature of any training video is below 0.
+    """
+
+    vae: MultiTaskVAE
+    selection: Selection
+    history: History
+    non_negative: bool
+
+
+def fit_vae(
+    normal: VideoSet,
+    abnormal: VideoSet,
+    recipe: Recipe,
+    *,
+    seed: int,
+    device: torch.device | str,
+    state_path: str | os.PathLike[str] | None,
+    progress: bool | None,
+) -> Fitted:
+    """Learn by a recipe; arguments and errors as in `PseudoVideoSampler.fit`."""
+    # The validation split serves to choose configurations. Here one is chosen, so
+    # every training video counts.
+    baseline = Baseline.fit(
+        normal,
+        abnormal,
+        recipe=recipe,
+        validation_share=0,
+        seed=seed,
+        device=device,
+        progress=progress,
+    )
+    selection = select_above(
+        baseline.score(abnormal),
+        threshold=recipe.threshold,
+        titles=[abnormal.title(i) for i in range(len(abnormal))],
+    )
+    config = VAEConfig(
+        feature_dim=normal.feature_dim,
+        hidden_dims=recipe.hidden_dims,
+        latent_dim=recipe.latent_dim,
+        alpha=recipe.alpha,
+        reduction=recipe.reduction,
+    )
+    vae = MultiTaskVAE(config, seed=seed, device=device)
+    history = train_vae(
+        vae,
+        normal,
+        abnormal,
+        selection,
+        recipe,
+        seed=seed,
+        state_path=state_path,
+        progress=progress,
+    )
+    non_negative = all(
+        float(video.min()) >= 0 for videos in (normal, abnormal) for video in videos
+    )
+    return Fitted(vae, selection, history, non_negative)

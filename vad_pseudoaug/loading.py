@@ -1,0 +1,113 @@
+"""Attaching to a host's `DataLoader` in place, and detaching again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from torch.utils.data import DataLoader
+
+from .mixing import Mixer
+
+
+class Attachment:
+    """What `attach` returns: the switch, the counters, and the way back."""
+
+    def __init__(self, loaders: Sequence[DataLoader[Any]]):
+        self._loaders = tuple(loaders)
+
+    @classmethod
+    def attach(
+        cls, mixers: Sequence[tuple[DataLoader[Any], Callable[[Any], Mixer]]]
+    ) -> Attachment:
+        """Attach to all the loaders, or, if one cannot be, to none of them.
+
+        Args:
+            mixers: Loaders, each with what makes its mixer of the host's collate
+                function.
+        """
+        for loader, _ in mixers:
+            _check_attachable(loader)
+        for loader, mixer in mixers:
+            _attach_loader(loader, mixer)
+        return cls([loader for loader, _ in mixers])
+
+    @property
+    def _mixers(self) -> list[Mixer]:
+        return [_mixer_of(loader) for loader in self._loaders]
+
+    @property
+    def enabled(self) -> bool:
+        """Whether videos are replaced; may be switched at any time."""
+        return all(mixer.enabled for mixer in self._mixers)
+
+    @enabled.setter
+    def enabled(self, value: bool) -> None:
+        for mixer in self._mixers:
+            mixer.enabled = value
+
+    def stats(self) -> dict[str, int]:
+        """Return how many videos were "seen" and how many "replaced" so far.
+
+        Videos that worker processes have prepared ahead are counted.
+        """
+        counts = [mixer.counts() for mixer in self._mixers]
+        seen, replaced = (sum(column) for column in zip(*counts, strict=True))
+        return {"seen": seen, "replaced": replaced}
+
+    def detach(self) -> None:
+        """Give the loaders back as they were before `attach`."""
+        for loader in self._loaders:
+            loader.collate_fn = _mixer_of(loader).collate
+            loader.__class__ = type(loader).__bases__[0]
+        self._loaders = ()
+
+
+def _check_attachable(loader: DataLoader[Any]) -> None:
+    if not isinstance(loader, DataLoader):
+        raise TypeError(f"expected a DataLoader, got {type(loader).__name__}")
+    if isinstance(loader.collate_fn, Mixer):
+        raise ValueError("the loader is attached already: call detach() first")
+    if loader.batch_sampler is None:
+        raise ValueError("the loader makes no batches (batch_size=None)")
+    if getattr(loader, "_iterator", None) is not None:
+        raise ValueError("the loader is running: attach before the first iter(loader)")
+
+
+def _attach_loader(loader: DataLoader[Any], mixer: Callable[[Any], Mixer]) -> None:
+    """Put a mixer before the collate function; the class becomes one that counts.
+
+    Dataset, sampler, generator, length and identity of the loader stay.
+    """
+    loader.collate_fn = mixer(loader.collate_fn)
+    loader.__class__ = _counting(type(loader))
+
+
+def refuse_test_mode(name: str, dataset: Any) -> None:
+    """Refuse a dataset that says of itself that it holds test videos.
+
+    Raises:
+        ValueError: If its `test_mode` is true.
+    """
+    if getattr(dataset, "test_mode", False):
+        raise ValueError(
+            f"{name}: the dataset is in test mode; pseudo videos are for training only"
+        )
+
+
+def _mixer_of(loader: DataLoader[Any]) -> Mixer:
+    mixer = loader.collate_fn
+    if not isinstance(mixer, Mixer):
+        raise RuntimeError("the loader's collate_fn was replaced after attach")
+    return mixer
+
+
+def _counting(host: type) -> type:
+    """Derive a loader's class to one that tells the mixer of each new iteration."""
+
+    def __iter__(self: Any) -> Iterator[Any]:  # noqa: N807
+        self.collate_fn.next_epoch()
+        iterator: Iterator[Any] = host.__iter__(self)  # type: ignore[attr-defined]
+        return iterator
+
+    return type(host.__name__, (host,), {"__iter__": __iter__})

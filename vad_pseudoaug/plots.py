@@ -1,0 +1,166 @@
+"""Pictures; they need matplotlib, the extra `plots`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .extras import require
+from .metrics import roc_auc, roc_curve
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's colours, told apart by colour-blind readers, each with a line style
+# and a marker of its own for readers in greyscale.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+STYLES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)))
+MARKERS = ("o", "^", "s", "D", "v", "P")
+
+
+def new_figure(rows: int = 1, columns: int = 1, **options: Any) -> tuple[Figure, Any]:
+    """Make a figure with a grid of axes, drawn without a display.
+
+    Raises:
+        ImportError: If matplotlib is not installed; it names the extra.
+    """
+    figure_module = require("matplotlib.figure", extra="plots")
+    figure: Figure = figure_module.Figure(layout="constrained", **options)
+    return figure, figure.subplots(rows, columns, squeeze=False)
+
+
+def plot_roc(
+    labels: NDArray[Any],
+    scores: Mapping[str, NDArray[Any]],
+    *,
+    axes: Axes | None = None,
+) -> Axes:
+    """Draw ROC curves of several scorers (the paper's figures 4 and 5).
+
+    Args:
+        labels: `(F,)`, 0 or 1 a frame.
+        scores: For each name `(F,)`.
+        axes: Where to draw; None makes a new figure.
+    """
+    axes = axes if axes is not None else new_figure(figsize=(5, 5))[1][0, 0]
+    for number, (name, values) in enumerate(scores.items()):
+        false_positive, true_positive = roc_curve(labels, values)
+        axes.plot(
+            false_positive,
+            true_positive,
+            color=COLOURS[number % len(COLOURS)],
+            linestyle=STYLES[number % len(STYLES)],
+            label=f"{name} ({roc_auc(labels, values):.3f})",
+        )
+    axes.plot([0, 1], [0, 1], color="0.7", linewidth=0.8, zorder=0)
+    axes.set(
+        xlabel="false positive rate of frames",
+        ylabel="true positive rate of frames",
+        title="ROC curves (area under the curve)",
+        aspect="equal",
+    )
+    axes.legend(loc="lower right")
+    return axes
+
+
+def plot_scores(
+    frame_labels: NDArray[Any],
+    scores: Mapping[str, NDArray[Any]],
+    *,
+    title: str = "",
+    axes: Axes | None = None,
+) -> Axes:
+    """Draw scores over time, with the true anomalous intervals shaded.
+
+    Args:
+        frame_labels: `(F,)`, 0 or 1 a frame.
+        scores: For each name `(F,)` in [0, 1].
+        title: Above the picture.
+        axes: Where to draw; None makes a new figure.
+    """
+    axes = axes if axes is not None else new_figure(figsize=(7, 2.5))[1][0, 0]
+    edges = np.flatnonzero(np.diff(np.pad(frame_labels.astype(int), 1)))
+    for number, (start, end) in enumerate(edges.reshape(-1, 2)):
+        axes.axvspan(
+            start, end, color="0.85", label=None if number else "anomalous (truth)"
+        )
+    for number, (name, values) in enumerate(scores.items()):
+        axes.plot(
+            values,
+            color=COLOURS[number % len(COLOURS)],
+            linestyle=STYLES[number % len(STYLES)],
+            label=name,
+        )
+    axes.set(
+        xlabel="frame",
+        ylabel="anomaly score",
+        title=title,
+        ylim=(-0.03, 1.03),
+        xlim=(0, len(frame_labels)),
+    )
+    return axes
+
+
+def plot_projection(
+    groups: Mapping[str, NDArray[Any]], *, axes: Axes | None = None
+) -> Axes:
+    """Draw features in two dimensions: the main axes of the first two groups.
+
+    Args:
+        groups: For each name `(M, D)`. The axes are the two principal components of
+            the first two groups, so that pseudo features drawn after them cannot
+            choose them.
+        axes: Where to draw; None makes a new figure.
+    """
+    axes = axes if axes is not None else new_figure(figsize=(6, 5))[1][0, 0]
+    real = np.concatenate(list(groups.values())[:2]).astype(np.float64)
+    centre = real.mean(axis=0)
+    _, spread, directions = np.linalg.svd(real - centre, full_matrices=False)
+    explained = spread[:2] ** 2 / (spread**2).sum()
+    for number, (name, features) in enumerate(groups.items()):
+        flat = (features - centre) @ directions[:2].T  # (M, 2)
+        axes.scatter(
+            flat[:, 0],
+            flat[:, 1],
+            s=18,
+            marker=MARKERS[number % len(MARKERS)],
+            facecolors="none" if number > 1 else COLOURS[number % len(COLOURS)],
+            edgecolors=COLOURS[number % len(COLOURS)],
+            alpha=0.7,
+            label=name,
+        )
+    axes.set(
+        xlabel=f"first component ({explained[0]:.0%} of the real variance)",
+        ylabel=f"second component ({explained[1]:.0%})",
+        title="Snippet features",
+    )
+    axes.legend()
+    return axes
+
+
+def plot_history(
+    history: Sequence[Mapping[str, float]], *, axes: Axes | None = None
+) -> Axes:
+    """Draw the terms of a training history over its epochs.
+
+    Args:
+        history: What `PseudoVideoSampler.history` or `Baseline.history` holds.
+        axes: Where to draw; None makes a new figure.
+    """
+    axes = axes if axes is not None else new_figure(figsize=(6, 4))[1][0, 0]
+    names = [name for name in history[0] if name != "lr"]
+    for number, name in enumerate(names):
+        axes.plot(
+            range(1, len(history) + 1),
+            [entry[name] for entry in history],
+            color=COLOURS[number % len(COLOURS)],
+            linestyle=STYLES[number % len(STYLES)],
+            label=name.replace("_", " "),
+        )
+    axes.set(xlabel="epoch", ylabel="mean over the snippets", yscale="log")
+    axes.legend()
+    return axes

@@ -1,0 +1,110 @@
+"""The choices from selection to mixing, by name.
+
+One list of names, defaults and help texts: `PseudoVideoSampler.fit` takes them as
+keywords, the command line as flags, and they are saved beside the weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, Literal
+
+
+def _choice(default: Any, text: str) -> Any:
+    return field(default=default, metadata={"help": text})
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All choices of a run. The defaults are the paper's, `Recipe.named("paper")`.
+
+    Where the paper is silent, the choice is marked "(ours)".
+    """
+
+    name: str = _choice("paper", "name of the set of choices")
+    num_segments: int = _choice(
+        32, "segments that each video is interpolated to for the baseline, S"
+    )
+    baseline_hidden_dims: tuple[int, ...] = _choice(
+        (512, 128), "widths of the baseline's hidden layers (ours)"
+    )
+    baseline_epochs: int = _choice(100, "epochs of the baseline")
+    baseline_lr: float = _choice(1e-3, "learning rate of the baseline (Adam)")
+    baseline_batch_size: int = _choice(32, "videos in a batch of the baseline")
+    threshold: float = _choice(
+        0.5, "baseline score above which a snippet of an abnormal video is abnormal"
+    )
+    hidden_dims: tuple[int, ...] = _choice(
+        (1024, 512), "widths of the encoder's hidden layers; decoders mirror them"
+    )
+    latent_dim: int = _choice(256, "size of the latent space")
+    alpha: float = _choice(0.01, "weight of the KL divergence, eq. 6 (ours)")
+    reduction: Literal["sum", "mean"] = _choice(
+        "sum", "squared error summed ('sum') or averaged ('mean') over features (ours)"
+    )
+    epochs: int = _choice(100, "epochs of the VAE")
+    lr: float = _choice(1e-4, "learning rate of the VAE (Adam)")
+    lr_decay: float = _choice(0.95, "factor on the learning rate after each epoch")
+    max_snippets: int = _choice(1024, "most snippets of a video in one VAE batch")
+    share: float = _choice(
+        0.5, "share of a normal video's snippets that a pseudo abnormal video replaces"
+    )
+    per_video: float = _choice(
+        2.0, "pseudo videos per real video; below 1, a random part of the videos"
+    )
+
+    def __post_init__(self) -> None:
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if isinstance(one.default, tuple):
+                value = tuple(int(v) for v in value)  # lists come from JSON
+                object.__setattr__(self, one.name, value)
+                good = all(v > 0 for v in value)
+            elif isinstance(one.default, str):
+                good = isinstance(value, str)
+            else:
+                good = isinstance(value, int | float) and value >= 0
+            if not good:
+                raise ValueError(f"{one.name}: {value!r} is out of range")
+        if self.reduction not in ("sum", "mean"):
+            raise ValueError(
+                f"reduction: expected 'sum' or 'mean', got {self.reduction!r}"
+            )
+        if not 0 < self.share <= 1:
+            raise ValueError(f"share: expected a value in (0, 1], got {self.share}")
+
+    @classmethod
+    def named(cls, recipe: str | Recipe = "paper", /, **choices: Any) -> Recipe:
+        """Take a recipe by its name, with some choices changed.
+
+        Raises:
+            ValueError: If the recipe, or a choice, is not known; the message lists
+                those that are.
+
+        Example:
+            >>> Recipe.named("paper", epochs=20).epochs
+            20
+        """
+        known = [one.name for one in fields(cls)]
+        unknown = sorted(set(choices) - set(known))
+        if unknown:
+            raise ValueError(
+                f"unknown choice {', '.join(unknown)}; a recipe has {', '.join(known)}"
+            )
+        if isinstance(recipe, Recipe):
+            return replace(recipe, **choices)
+        if recipe not in RECIPES:
+            raise ValueError(
+                f"unknown recipe {recipe!r}; there is {', '.join(RECIPES)}"
+            )
+        return replace(RECIPES[recipe], **choices)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the choices as JSON values."""
+        return {
+            k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()
+        }
+
+
+RECIPES: Mapping[str, Recipe] = {"paper": Recipe()}

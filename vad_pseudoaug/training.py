@@ -1,0 +1,209 @@
+"""Fitting the Multi-Task VAE (section 4.1): one video a batch, resumable."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .checkpoint import CheckpointError, read_tensors, write_tensors
+from .extras import progress_bar
+from .randomness import make_generator
+from .recipe import Recipe
+from .selection import Selection
+from .vae import ABNORMAL, NORMAL, MultiTaskVAE, VAELoss
+from .videos import VideoSet
+
+History = list[dict[str, float]]
+TERMS = VAELoss._fields[1:]
+SECONDS_BETWEEN_SAVES = 30.0
+
+
+def train_vae(
+    model: MultiTaskVAE,
+    normal: VideoSet,
+    abnormal: VideoSet,
+    selection: Selection,
+    recipe: Recipe,
+    *,
+    seed: int = 0,
+    state_path: str | os.PathLike[str] | None = None,
+    progress: bool | None = None,
+) -> History:
+    """Train a model in place, with Adam and an exponentially decaying rate.
+
+    A batch is one video: all its snippets (of an abnormal video the selected ones),
+    with all their crops, at most `recipe.max_snippets` of them, drawn anew each epoch.
+
+    Args:
+        model: Trained where it lives.
+        normal: Normal videos.
+        abnormal: Abnormal videos.
+        selection: Which snippets of the abnormal videos are abnormal.
+        recipe: Epochs, rates and the size of a batch.
+        seed: Seed of the order of videos, the draws of snippets and the latent noise.
+        state_path: A `.safetensors` file. If it exists, training goes on from it, and
+            ends on the CPU bit for bit as if it had never stopped. The last complete
+            epoch is written to it every 30 seconds, and when training ends for
+            whatever reason, Ctrl-C included. None keeps nothing.
+        progress: Show a bar; None decides by the terminal.
+
+    Returns:
+        One entry an epoch: the learning rate and the terms of `VAELoss`, means over
+        the snippets of the epoch.
+
+    Raises:
+        CheckpointError: If `state_path` holds another run's state.
+        FloatingPointError: If the loss is no longer finite. The model then has the
+            weights of the last complete epoch.
+    """
+    optimiser = _adam(model, recipe.lr)
+    batches = [(NORMAL, i) for i in range(len(normal))]
+    batches += [(ABNORMAL, i) for i, m in enumerate(selection.masks) if m.any()]
+    sets = (normal, abnormal)
+    run = {"seed": seed, "recipe": recipe.to_dict(), "selection": selection.to_dict()}
+    history: History = []
+    if state_path is not None and Path(state_path).exists():
+        history = _load_state(state_path, model, optimiser, run)
+    device, dtype = model.mean_head.weight.device, model.mean_head.weight.dtype
+    # The last complete epoch: what an interrupted or diverged run falls back to.
+    complete = _get_state(model, optimiser)
+    saved_epochs, saved_at = len(history), time.monotonic()
+    total = recipe.epochs * len(batches)
+    try:
+        with progress_bar(total, "multi-task VAE", show=progress) as step:
+            for _ in range(len(history) * len(batches)):
+                step()
+            for epoch in range(len(history), recipe.epochs):
+                lr = recipe.lr * recipe.lr_decay**epoch
+                for group in optimiser.param_groups:
+                    group["lr"] = lr
+                generator = make_generator(seed, epoch)
+                order = torch.randperm(len(batches), generator=generator, device="cpu")
+                terms = torch.zeros(4, dtype=torch.float64, device="cpu")
+                counts = torch.zeros(2, dtype=torch.float64, device="cpu")
+                for number in order.tolist():
+                    label, index = batches[number]
+                    features = _batch(
+                        sets[label].tensor(index),
+                        selection.masks[index] if label == ABNORMAL else None,
+                        recipe.max_snippets,
+                        generator,
+                    ).to(device, dtype)
+                    labels = torch.full(
+                        (len(features),), label, dtype=torch.int64, device=device
+                    )
+                    loss = model.loss(features, labels, generator=generator)
+                    if not math.isfinite(loss.total.item()):
+                        raise FloatingPointError(
+                            f"training diverged in epoch {epoch + 1}, at "
+                            f"{sets[label].title(index)}: lower the learning rate "
+                            f"({recipe.lr}); the last complete epoch is kept"
+                        )
+                    optimiser.zero_grad(set_to_none=True)
+                    loss.total.backward()
+                    optimiser.step()
+                    values = torch.stack([t.detach() for t in loss[1:]])
+                    terms += values.double().cpu() * len(features)
+                    counts[label] += len(features)
+                    step(loss=loss.total.item(), epoch=epoch + 1)
+                means = (terms / counts.repeat(2)).tolist()
+                history.append({"lr": lr, **dict(zip(TERMS, means, strict=True))})
+                complete = _get_state(model, optimiser)
+                if time.monotonic() - saved_at > SECONDS_BETWEEN_SAVES:
+                    _save_state(state_path, complete, run, history)
+                    saved_epochs, saved_at = len(history), time.monotonic()
+    except BaseException:
+        _set_state(model, optimiser, complete)
+        raise
+    finally:
+        if len(history) > saved_epochs:
+            _save_state(state_path, complete, run, history)
+    return history
+
+
+def _adam(model: MultiTaskVAE, lr: float) -> torch.optim.Adam:
+    """Make Adam, fused where this torch can: twice as fast a step on a CPU."""
+    try:
+        return torch.optim.Adam(model.parameters(), lr=lr, fused=True)
+    except RuntimeError:
+        return torch.optim.Adam(model.parameters(), lr=lr)
+
+
+def _batch(
+    features: Tensor,
+    mask: Any,
+    max_snippets: int,
+    generator: torch.Generator,
+) -> Tensor:
+    """Rows for one step: `(N, T, D)` to `(N * T', D)` with T' <= max_snippets."""
+    if mask is not None:
+        features = features[:, torch.from_numpy(mask)]
+    if features.shape[1] > max_snippets:
+        order = torch.randperm(features.shape[1], generator=generator, device="cpu")
+        features = features[:, order[:max_snippets]]
+    return features.flatten(0, 1)
+
+
+def _get_state(
+    model: MultiTaskVAE, optimiser: torch.optim.Optimizer
+) -> dict[str, Tensor]:
+    """Copy weights and Adam's moments into one flat mapping."""
+    state = {f"model.{k}": v.clone() for k, v in model.state_dict().items()}
+    for number, moments in optimiser.state_dict()["state"].items():
+        state |= {f"adam.{number}.{k}": v.clone() for k, v in moments.items()}
+    return state
+
+
+def _set_state(
+    model: MultiTaskVAE,
+    optimiser: torch.optim.Optimizer,
+    state: Mapping[str, Tensor],
+) -> None:
+    weights: dict[str, Tensor] = {}
+    moments: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in state.items():
+        kind, _, rest = name.partition(".")
+        if kind == "model":
+            weights[rest] = tensor
+        else:
+            number, _, key = rest.partition(".")
+            moments.setdefault(int(number), {})[key] = tensor
+    model.load_state_dict(weights)
+    groups = optimiser.state_dict()["param_groups"]
+    optimiser.load_state_dict({"state": moments, "param_groups": groups})
+
+
+def _save_state(
+    path: str | os.PathLike[str] | None,
+    state: Mapping[str, Tensor],
+    run: Mapping[str, Any],
+    history: History,
+) -> None:
+    if path is not None:
+        meta = {"run": json.dumps(run, sort_keys=True), "history": json.dumps(history)}
+        write_tensors(path, state, meta=meta)
+
+
+def _load_state(
+    path: str | os.PathLike[str],
+    model: MultiTaskVAE,
+    optimiser: torch.optim.Optimizer,
+    run: Mapping[str, Any],
+) -> History:
+    state, meta = read_tensors(path)
+    if meta.get("run") != json.dumps(run, sort_keys=True):
+        raise CheckpointError(
+            f"{path}: the state of a run with other data or choices; delete it to "
+            "start anew, or repeat the choices to continue"
+        )
+    _set_state(model, optimiser, state)
+    history: History = json.loads(meta["history"])
+    return history

@@ -1,0 +1,153 @@
+"""A set of videos of one class, whatever it is made of."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .features import Layout, as_float32, read_features, read_list, to_canonical
+from .items import ItemFormat
+from .randomness import preserved_global_rng
+
+VideoSource: TypeAlias = "VideoSet | str | os.PathLike[str] | Sequence[Any] | Any"
+
+
+class VideoSet(Sequence[NDArray[np.float32]]):
+    """Videos as a sequence of float32 arrays `(N, T, D)`, read when asked for.
+
+    Lengths T may differ from video to video; N and D may not.
+    """
+
+    def __init__(
+        self,
+        source: VideoSource,
+        *,
+        layout: Layout | None = None,
+        name: str = "videos",
+    ):
+        """Take videos from a source.
+
+        Args:
+            source: The path of a list file; a sequence of feature files; a sequence
+                of arrays or tensors; a host's dataset (anything with `len` and `[i]`),
+                whose items hold the features and possibly more.
+            layout: Order of the axes; None takes `(T, D)` and, for three axes,
+                `(T, N, D)` from files and `(N, T, D)` from memory.
+            name: What the set is called in messages, for instance "normal".
+
+        Raises:
+            FileNotFoundError: If a named file does not exist.
+            ValueError: If there is no video.
+            TypeError: If the source is none of these.
+        """
+        if isinstance(source, VideoSet):
+            layout, source = layout or source.layout, source._source  # the same files
+        if isinstance(source, str | os.PathLike):
+            source = read_list(source)
+        if not hasattr(source, "__getitem__") or not hasattr(source, "__len__"):
+            raise TypeError(
+                f"{name}: expected a list file, a sequence of videos or a dataset, "
+                f"got {type(source).__name__}"
+            )
+        if len(source) == 0:
+            raise ValueError(f"{name}: expected at least one video, got none")
+        self._source: Any = source
+        self.layout: Layout | None = layout
+        self.name = name
+        first = self._read(0).shape
+        self._num_crops, self._feature_dim = int(first[0]), int(first[2])
+
+    @property
+    def feature_dim(self) -> int:
+        """Feature size D."""
+        return self._feature_dim
+
+    @property
+    def num_crops(self) -> int:
+        """Number of crops N."""
+        return self._num_crops
+
+    @property
+    def paths(self) -> list[Path] | None:
+        """The videos' files, None where they do not come from files."""
+        return [Path(row) for row in self._source] if self._from_files else None
+
+    @property
+    def _from_files(self) -> bool:
+        return isinstance(self._source, list | tuple) and isinstance(
+            self._source[0], str | os.PathLike
+        )
+
+    def title(self, index: int) -> str:
+        """Name one video: its file, or the set's name and its number."""
+        if self._from_files:
+            return str(self._source[index])
+        return f"{self.name}[{index}]"
+
+    def _read(self, index: int) -> NDArray[np.float32]:
+        title = self.title(index)
+        # A host's dataset may draw from the global random states.
+        with preserved_global_rng():
+            item = self._source[index]
+        if isinstance(item, str | os.PathLike):
+            return read_features(item, layout=self.layout)
+        if isinstance(item, np.ndarray | Tensor):
+            array = item.detach().cpu().numpy() if isinstance(item, Tensor) else item
+            return as_float32(
+                to_canonical(array, layout=self.layout, name=title), name=title
+            )
+        return (
+            ItemFormat.detect(item, layout=self.layout).read(item, name=title).numpy()
+        )
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: Any) -> Any:
+        """Return video `index` as a float32 array `(N, T, D)`; read-only if mapped."""
+        index = range(len(self))[index]
+        if isinstance(index, range):
+            raise TypeError(f"{self.name}: one video at a time, got a slice")
+        features = self._read(index)
+        num_crops, _, feature_dim = features.shape
+        if (num_crops, feature_dim) != (self._num_crops, self._feature_dim):
+            raise ValueError(
+                f"{self.title(index)}: expected {self._num_crops} crops of size "
+                f"{self._feature_dim} as in {self.title(0)}, got {num_crops} of "
+                f"{feature_dim}"
+            )
+        return features
+
+    def __iter__(self) -> Iterator[NDArray[np.float32]]:
+        return (self[i] for i in range(len(self)))
+
+    def tensor(self, index: int) -> Tensor:
+        """Return video `index` as a float32 CPU tensor `(N, T, D)`, a copy."""
+        return torch.from_numpy(np.array(self[index], order="C"))
+
+
+def as_pair(
+    normal: VideoSource, abnormal: VideoSource, *, layout: Layout | None = None
+) -> tuple[VideoSet, VideoSet]:
+    """Take normal and abnormal videos, and check that their features fit together.
+
+    Raises:
+        ValueError: If feature size or crop count differ between the two.
+    """
+    first = VideoSet(normal, layout=layout, name="normal")
+    second = VideoSet(abnormal, layout=layout, name="abnormal")
+    ours = (first.num_crops, first.feature_dim)
+    theirs = (second.num_crops, second.feature_dim)
+    if ours != theirs:
+        raise ValueError(
+            f"normal videos have {ours[0]} crops of size {ours[1]}, abnormal videos "
+            f"{theirs[0]} of {theirs[1]}: the same extractor is needed for both"
+        )
+    return first, second
