@@ -1,33 +1,74 @@
 """RTFM and its forks: twin loaders, items `(features, label, ...)`, batches of B + B.
 
 One dataset and loader gives normal videos, the other abnormal ones. An item is a tuple
-(or a list, or a dictionary) with features `(N, T, D)`, a label and maybe more.
+(or a list, a dictionary, a bare array) with features `(N, T, D)` or `(T, D)`, a label
+and maybe more. A batch keeps its size, order and class: a pseudo normal video takes the
+place of a normal one, a pseudo abnormal video that of an abnormal one.
+
+The keywords that tell where the features are, for when that is not plain:
+
+- `slot`: position in the tuple or key of the dictionary.
+- `layout`: order of the axes, "TD", "NTD" (the default of three axes) or "TND".
+- `dims`: start and end of the features that are generated, say `(0, 1024)` of rgb +
+  audio. One more feature than the sampler makes, which is the norm of the others, is
+  recognised without.
+- `length`: slot of the true length of a padded video, or "nonzero".
 """
 
 from __future__ import annotations
 
-import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch.utils.data import DataLoader
 
-from vad_pseudoaug import PseudoVideoSampler
 from vad_pseudoaug.features import Layout
-from vad_pseudoaug.items import Slot
+from vad_pseudoaug.hosts import (
+    SamplerLike,
+    as_videos,
+    attach_found,
+    find_twins,
+    load_sampler,
+    wrap_found,
+)
+from vad_pseudoaug.items import Length, Slot
 from vad_pseudoaug.loading import Attachment
-from vad_pseudoaug.mixing import AppendedDataset
-from vad_pseudoaug.twins import attach_twins, wrap_twins
+from vad_pseudoaug.mixing import AppendedDataset, Mixing, MixOptions
+from vad_pseudoaug.vae import ABNORMAL, NORMAL
+from vad_pseudoaug.videos import VideoSet
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+
+def videos(
+    normal_dataset: Any,
+    abnormal_dataset: Any,
+    *,
+    slot: Slot = None,
+    layout: Layout | None = None,
+    dims: tuple[int, int] | None = None,
+    length: Length = None,
+) -> tuple[VideoSet, VideoSet]:
+    """Return the videos of both datasets, for `PseudoVideoSampler.fit(*videos(...))`.
+
+    Needed where only a part of the features is generated or videos are padded; else
+    `fit` takes the datasets themselves.
+    """
+    form = {"slot": slot, "layout": layout, "dims": dims, "length": length}
+    return as_videos(find_twins(normal_dataset, abnormal_dataset, None, **form))
 
 
 def wrap(
     normal_dataset: Any,
     abnormal_dataset: Any,
-    sampler: PseudoVideoSampler | str | os.PathLike[str],
+    sampler: SamplerLike,
     *,
     per_video: float | None = None,
     seed: int = 0,
     slot: Slot = None,
     layout: Layout | None = None,
+    dims: tuple[int, int] | None = None,
+    length: Length = None,
 ) -> tuple[AppendedDataset, AppendedDataset]:
     """Append pseudo videos to both datasets.
 
@@ -41,8 +82,10 @@ def wrap(
         sampler: Fitted on features like those of the items; or its checkpoint's folder.
         per_video: Pseudo videos per real video; None is the recipe's.
         seed: Seed of the pseudo videos: the same one gives the same videos.
-        slot: Where the features are in an item, if that is not plain.
-        layout: Order of their axes; None is `(N, T, D)`.
+        slot: See the module's head.
+        layout: See the module's head.
+        dims: See the module's head.
+        length: See the module's head.
 
     Returns:
         The two datasets, normal first, for the host's own loaders.
@@ -51,27 +94,23 @@ def wrap(
         TypeError: If the items hold no features.
         ValueError: If a dataset is in test mode, or does not fit the sampler.
     """
-    return wrap_twins(
-        normal_dataset,
-        abnormal_dataset,
-        sampler,
-        per_video=per_video,
-        seed=seed,
-        slot=slot,
-        layout=layout,
-    )
+    sampler = load_sampler(sampler)
+    form = {"slot": slot, "layout": layout, "dims": dims, "length": length}
+    found = find_twins(normal_dataset, abnormal_dataset, sampler.feature_dim, **form)
+    normal, abnormal = wrap_found(found, sampler, per_video=per_video, seed=seed)
+    return normal, abnormal
 
 
 def attach(
     normal_loader: DataLoader[Any],
     abnormal_loader: DataLoader[Any],
-    sampler: PseudoVideoSampler | str | os.PathLike[str],
+    sampler: SamplerLike,
     *,
-    p: float = 0.5,
-    seed: int = 0,
-    enabled: bool = True,
     slot: Slot = None,
     layout: Layout | None = None,
+    dims: tuple[int, int] | None = None,
+    length: Length = None,
+    **options: Unpack[MixOptions],
 ) -> Attachment:
     """Replace videos in the batches of both loaders, in place.
 
@@ -82,28 +121,28 @@ def attach(
         normal_loader: The host's loader of normal training videos.
         abnormal_loader: The host's loader of abnormal training videos.
         sampler: Fitted on features like those of the items; or its checkpoint's folder.
-        p: Probability with which a video is replaced.
-        seed: Seed of the choice, the sources and the pseudo videos. The number of
-            workers has no influence.
-        enabled: Whether to start at once; `Attachment.enabled` switches.
-        slot: Where the features are in an item, if that is not plain.
-        layout: Order of their axes; None is `(N, T, D)`.
+        slot: See the module's head.
+        layout: See the module's head.
+        dims: See the module's head.
+        length: See the module's head.
+        **options: How many videos are replaced, and when: `p`, `ratio`, `seed`,
+            `enabled`, `start_after`, ...; see `vad_pseudoaug.mixing.Mixing`.
 
     Returns:
         The switch, the counters (`stats`) and the way back (`detach`).
 
     Raises:
         TypeError: If a loader is no DataLoader, or the items hold no features.
-        ValueError: If a loader is attached already, is running, gives test videos, or
-            does not fit the sampler.
+        ValueError: If a loader is attached already, is running, or gives test videos,
+            or does not fit the sampler.
     """
-    return attach_twins(
-        normal_loader,
-        abnormal_loader,
-        sampler,
-        p=p,
-        seed=seed,
-        enabled=enabled,
-        slot=slot,
-        layout=layout,
+    sampler, mixing = load_sampler(sampler), Mixing(**options)
+    form = {"slot": slot, "layout": layout, "dims": dims, "length": length}
+    found = find_twins(
+        normal_loader.dataset, abnormal_loader.dataset, sampler.feature_dim, **form
     )
+    loaders = [
+        (normal_loader, found[NORMAL].contract),
+        (abnormal_loader, found[ABNORMAL].contract),
+    ]
+    return attach_found(loaders, found, sampler, mixing)

@@ -9,6 +9,7 @@ import pytest
 
 import vad_pseudoaug
 from vad_pseudoaug.cli import main
+from vad_pseudoaug.data import ped2
 
 ROOT = Path(__file__).parent.parent
 BLOCKS = re.findall(
@@ -39,7 +40,7 @@ def test_no_top_level_package_but_our_own():
 
 
 def test_the_shipped_features_are_complete():
-    folder = vad_pseudoaug.data.ped2()
+    folder = ped2()
     for name, count in (("normal", 16), ("abnormal", 12)):
         videos = vad_pseudoaug.VideoSet(folder / f"{name}.list")
         assert len(videos) == count

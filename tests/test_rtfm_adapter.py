@@ -236,7 +236,7 @@ class DatasetHolder:
 
 
 def test_test_videos_other_sizes_and_bad_options_are_refused(sampler, twins):
-    with pytest.raises(ValueError, match=r"p: expected a probability in \[0, 1\]"):
+    with pytest.raises(ValueError, match=r"p: expected a value in \[0, 1\]"):
         rtfm.attach(*loaders(twins), sampler, p=1.5)
     twins[1].test_mode = True
     for call, pair in ((rtfm.wrap, twins), (rtfm.attach, loaders(twins))):

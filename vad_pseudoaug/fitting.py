@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from .baseline import Baseline
@@ -23,12 +24,14 @@ class Fitted(NamedTuple):
         selection: What its abnormal decoder was trained on.
         history: One entry an epoch, see `train_vae`.
         non_negative: Whether no feature of any training video is below 0.
+        unit_norm: Whether all snippets of all training videos have L2 norm 1.
     """
 
     vae: MultiTaskVAE
     selection: Selection
     history: History
     non_negative: bool
+    unit_norm: bool
 
 
 def fit_vae(
@@ -76,7 +79,10 @@ def fit_vae(
         state_path=state_path,
         progress=progress,
     )
-    non_negative = all(
-        float(video.min()) >= 0 for videos in (normal, abnormal) for video in videos
-    )
-    return Fitted(vae, selection, history, non_negative)
+    non_negative = unit_norm = True
+    for videos in (normal, abnormal):
+        for video in videos:
+            non_negative = non_negative and float(video.min()) >= 0
+            norms = np.linalg.norm(video, axis=-1)
+            unit_norm = unit_norm and bool(np.abs(norms - 1).max() < 1e-3)
+    return Fitted(vae, selection, history, non_negative, unit_norm)

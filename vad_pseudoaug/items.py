@@ -1,4 +1,4 @@
-"""Where the videos are in the items of a host's dataset.
+"""How a video lies in the items of a host's dataset.
 
 An item is whatever `dataset[i]` gives: a bare array, a tuple, a dictionary. The
 features of a video in it are read and replaced; every other member is kept as the very
@@ -8,7 +8,7 @@ same object.
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -18,6 +18,7 @@ from torch import Tensor
 from .features import Layout, as_float32, to_canonical
 
 Slot: TypeAlias = int | str | None
+Length: TypeAlias = int | str | None
 
 
 @dataclass(frozen=True)
@@ -28,66 +29,60 @@ class ItemFormat:
         slot: Where the features are: position in a tuple, key of a mapping, None
             where the item is the array itself.
         layout: Order of the axes of the features.
-        length: Slot of the true number of segments of a zero-padded video;
-            "nonzero" where it is found from the last row that is not zero; None where
-            nothing is padded.
+        dims: Start and end of the features that are generated; the others, say the
+            audio of rgb + audio, are the source's own. None generates all.
+        norm_channel: Whether the last feature is the L2 norm of the others; it is
+            then computed anew.
+        length: Slot of the true number of segments of a zero-padded video; "nonzero"
+            where it ends with the last row that is not zero; None where nothing is
+            padded.
+        any_length: Whether items may differ in length: a pseudo video is then
+            interpolated to the length of the item whose place it takes.
     """
 
     slot: Slot = None
     layout: Layout = "NTD"
-    length: Slot | Literal["nonzero"] = None
+    dims: tuple[int, int] | None = None
+    norm_channel: bool = False
+    length: Length | Literal["nonzero"] = None
+    any_length: bool = False
 
-    @classmethod
-    def detect(
-        cls, item: object, *, slot: Slot = None, layout: Layout | None = None
-    ) -> ItemFormat:
-        """Find the one member of `item` that is a floating array of two or more axes.
-
-        Raises:
-            TypeError: If there is no such member.
-            ValueError: If there are several and `slot` does not choose one.
-        """
-        members = _members(item)
-        found = [s for s, value in members if _is_features(value)]
-        if slot is not None:
-            if slot not in found:
-                raise TypeError(
-                    f"slot={slot!r}: expected a floating array of two or more axes "
-                    f"there, got an item {describe(item)}"
-                )
-            found = [slot]
-        if not found:
-            raise TypeError(
-                "expected features, a floating array of two or more axes, in the "
-                f"dataset's item, got {describe(item)}"
-            )
-        if len(found) > 1:
-            raise ValueError(
-                "several members of the dataset's item may be the features "
-                f"({describe(item)}); pass slot=, one of {found}"
-            )
-        [slot] = found
-        value = dict(members)[slot]
-        to_canonical(_to_numpy(value), layout=layout, name="the dataset's item")
-        return cls(slot, layout or ("TD" if value.ndim == 2 else "NTD"))
+    @property
+    def generated(self) -> slice:
+        """The features that the VAE sees and makes."""
+        if self.dims is not None:
+            return slice(*self.dims)
+        return slice(None, -1) if self.norm_channel else slice(None)
 
     def get(self, item: Any) -> Any:
         """Return the member that holds the features, as the host made it."""
         return item if self.slot is None else item[self.slot]
 
     def read(self, item: Any, *, name: str) -> Tensor:
-        """Copy the features, without padding, to a float32 CPU tensor `(N, T, D)`.
+        """Copy all features, without padding, to a float32 CPU tensor `(N, T, D)`.
 
         Raises:
             ValueError: If they are not one video of finite values.
         """
-        array = to_canonical(_to_numpy(self.get(item)), layout=self.layout, name=name)
+        array = to_canonical(to_numpy(self.get(item)), layout=self.layout, name=name)
         if self.length == "nonzero":
             rows = np.flatnonzero(array.any(axis=(0, 2)))
             array = array[:, : (rows[-1] + 1 if len(rows) else 1)]
         elif self.length is not None:
             array = array[:, : max(1, int(item[self.length]))]
         return torch.from_numpy(np.array(as_float32(array, name=name), order="C"))
+
+    def write(self, features: Tensor, pseudo: Tensor) -> Tensor:
+        """Put generated features into those of their source, both `(N, T, ...)`."""
+        features = features.clone()
+        features[..., self.generated] = pseudo
+        if self.norm_channel:
+            features[..., -1] = features[..., :-1].norm(dim=-1)
+        return features
+
+    def segments(self, item: Any) -> int:
+        """Return the number of segments that the item has room for."""
+        return int(self.get(item).shape[self.layout.index("T")])
 
     def replace(self, item: Any, features: Tensor) -> Any:
         """Return a copy of `item` with `features` `(N, T, D)` in place of its own.
@@ -112,8 +107,8 @@ class ItemFormat:
             features = torch.cat([features, features.new_zeros(padding)], dim=time)
         if tuple(features.shape) != tuple(own.shape):
             raise ValueError(
-                f"the pseudo video has shape {tuple(features.shape)} where the "
-                f"dataset's item has {tuple(own.shape)}: all items need one shape"
+                f"the pseudo video has shape {list(features.shape)} where the "
+                f"dataset's item has {list(own.shape)}: items of one shape are needed"
             )
         new: Any
         if isinstance(own, Tensor):
@@ -125,14 +120,68 @@ class ItemFormat:
         changed: dict[Slot, Any] = {self.slot: new}
         if self.length is not None and self.length != "nonzero":
             changed[self.length] = _like(item[self.length], num_segments)
-        return _with_members(item, changed)
+        return with_members(item, changed)
 
 
-def replace_length(
-    item_format: ItemFormat, length: Slot | Literal["nonzero"]
+def detect_format(
+    item: object,
+    *,
+    feature_dim: int | None = None,
+    slot: Slot = None,
+    layout: Layout | None = None,
+    dims: tuple[int, int] | None = None,
+    length: Length | Literal["nonzero"] = None,
+    any_length: bool = False,
 ) -> ItemFormat:
-    """Return the format with another way to find the true length."""
-    return replace(item_format, length=length)
+    """Find the features in an item; what is ambiguous is refused, not guessed.
+
+    Args:
+        item: What the host's dataset gives.
+        feature_dim: Feature size that the sampler makes; None does not check it.
+        slot: Where the features are; None finds the one floating array of two or more
+            axes.
+        layout: Order of its axes; None is `(T, D)` for two and `(N, T, D)` for three.
+        dims: See `ItemFormat`; None generates all features. If there is one more than
+            the sampler makes, and it is the norm of the others, it is known as such.
+        length: See `ItemFormat`.
+        any_length: See `ItemFormat`.
+
+    Raises:
+        TypeError: If there is no such member.
+        ValueError: If there are several, or the size does not fit the sampler.
+    """
+    candidates = [s for s, value in members(item) if _is_features(value)]
+    if slot is not None and slot not in candidates:
+        raise TypeError(
+            f"slot={slot!r}: expected a floating array of two or more axes there, got "
+            f"an item {describe(item)}"
+        )
+    if slot is None:
+        if not candidates:
+            raise TypeError(
+                "expected features, a floating array of two or more axes, in the "
+                f"dataset's item, got {describe(item)}"
+            )
+        if len(candidates) > 1:
+            raise ValueError(
+                "several members of the dataset's item may be the features "
+                f"({describe(item)}); pass slot=, one of {candidates}"
+            )
+        [slot] = candidates
+    value = to_numpy(dict(members(item))[slot])
+    array = to_canonical(value, layout=layout, name="the dataset's item")
+    layout = layout or ("TD" if value.ndim == 2 else "NTD")
+    size = array.shape[-1]
+    norm_channel = dims is None and feature_dim == size - 1 and _ends_in_norm(array)
+    found = ItemFormat(slot, layout, dims, norm_channel, length, any_length)
+    made = len(range(size)[found.generated])
+    if feature_dim is not None and made != feature_dim:
+        advice = "" if dims else f"; pass dims=, as (0, {feature_dim}), to make a part"
+        raise ValueError(
+            f"the sampler was fitted on feature size {feature_dim}, the dataset's item "
+            f"{describe(item)} has {made}{advice if made > feature_dim else ''}"
+        )
+    return found
 
 
 def describe(item: object) -> str:
@@ -143,11 +192,38 @@ def describe(item: object) -> str:
         kind = type(value).__name__
         return kind if shape is None else f"{kind}{list(shape)}"
 
-    if isinstance(item, dict):
-        return f"{{{', '.join(f'{k}: {one(v)}' for k, v in item.items())}}}"
     if isinstance(item, tuple | list):
         return f"({', '.join(one(v) for v in item)})"
+    if hasattr(item, "keys"):
+        return f"{{{', '.join(f'{s}: {one(v)}' for s, v in members(item))}}}"
     return one(item)
+
+
+def members(item: Any) -> list[tuple[Slot, Any]]:
+    """List an item's members with their slots; a bare array is its own member."""
+    if isinstance(item, tuple | list):
+        return list(enumerate(item))
+    if hasattr(item, "keys"):  # a dictionary, a TensorDict
+        return [(key, item[key]) for key in item.keys()]  # noqa: SIM118
+    return [(None, item)]
+
+
+def with_members(item: Any, changed: dict[Slot, Any]) -> Any:
+    """Copy a container, some members changed; its type stays."""
+    if isinstance(item, tuple | list):
+        new = [changed.get(i, member) for i, member in enumerate(item)]
+        if hasattr(item, "_fields"):  # a NamedTuple takes its members one by one
+            return type(item)(*new)
+        return type(item)(new)
+    copied = copy.copy(item)
+    for slot, value in changed.items():
+        copied[slot] = value
+    return copied
+
+
+def to_numpy(value: Any) -> Any:
+    """Return a tensor as an array, anything else as it is."""
+    return value.detach().cpu().numpy() if isinstance(value, Tensor) else value
 
 
 def _is_features(value: object) -> bool:
@@ -156,27 +232,10 @@ def _is_features(value: object) -> bool:
     return isinstance(value, np.ndarray) and value.ndim >= 2 and value.dtype.kind == "f"
 
 
-def _members(item: Any) -> list[tuple[Slot, Any]]:
-    if isinstance(item, np.ndarray | Tensor):
-        return [(None, item)]
-    if isinstance(item, tuple | list):
-        return list(enumerate(item))
-    if hasattr(item, "keys"):  # a dictionary, a TensorDict
-        return [(key, item[key]) for key in item.keys()]  # noqa: SIM118
-    return [(None, item)]
-
-
-def _with_members(item: Any, changed: dict[Slot, Any]) -> Any:
-    """Copy a container, some members changed; its type stays."""
-    if isinstance(item, tuple | list):
-        members = [changed.get(i, member) for i, member in enumerate(item)]
-        if hasattr(item, "_fields"):  # a NamedTuple takes its members one by one
-            return type(item)(*members)
-        return type(item)(members)
-    new = copy.copy(item)
-    for slot, value in changed.items():
-        new[slot] = value
-    return new
+def _ends_in_norm(array: Any) -> bool:
+    values = np.asarray(array, dtype=np.float64)
+    norms = np.linalg.norm(values[..., :-1], axis=-1)
+    return bool(np.allclose(values[..., -1], norms, rtol=1e-2, atol=1e-4))
 
 
 def _like(old: Any, value: int) -> Any:
@@ -186,7 +245,3 @@ def _like(old: Any, value: int) -> Any:
     if isinstance(old, np.ndarray):
         return np.full_like(old, value)
     return type(old)(value)
-
-
-def _to_numpy(value: Any) -> Any:
-    return value.detach().cpu().numpy() if isinstance(value, Tensor) else value

@@ -18,16 +18,24 @@ class Attachment:
 
     @classmethod
     def attach(
-        cls, mixers: Sequence[tuple[DataLoader[Any], Callable[[Any], Mixer]]]
+        cls,
+        mixers: Sequence[tuple[DataLoader[Any], Callable[[Any], Mixer]]],
+        *,
+        allow_single: bool = False,
     ) -> Attachment:
         """Attach to all the loaders, or, if one cannot be, to none of them.
 
         Args:
             mixers: Loaders, each with what makes its mixer of the host's collate
                 function.
+            allow_single: Allow batches of one video.
+
+        Raises:
+            TypeError: If one is no DataLoader.
+            ValueError: If one is attached already or running, or makes no batches.
         """
         for loader, _ in mixers:
-            _check_attachable(loader)
+            _check_attachable(loader, allow_single=allow_single)
         for loader, mixer in mixers:
             _attach_loader(loader, mixer)
         return cls([loader for loader, _ in mixers])
@@ -63,13 +71,18 @@ class Attachment:
         self._loaders = ()
 
 
-def _check_attachable(loader: DataLoader[Any]) -> None:
+def _check_attachable(loader: DataLoader[Any], *, allow_single: bool) -> None:
     if not isinstance(loader, DataLoader):
         raise TypeError(f"expected a DataLoader, got {type(loader).__name__}")
     if isinstance(loader.collate_fn, Mixer):
         raise ValueError("the loader is attached already: call detach() first")
     if loader.batch_sampler is None:
         raise ValueError("the loader makes no batches (batch_size=None)")
+    if loader.batch_size == 1 and not allow_single:
+        raise ValueError(
+            "the loader gives single videos, as test loaders do; pass "
+            "allow_single=True if it is a loader for training"
+        )
     if getattr(loader, "_iterator", None) is not None:
         raise ValueError("the loader is running: attach before the first iter(loader)")
 
@@ -81,18 +94,6 @@ def _attach_loader(loader: DataLoader[Any], mixer: Callable[[Any], Mixer]) -> No
     """
     loader.collate_fn = mixer(loader.collate_fn)
     loader.__class__ = _counting(type(loader))
-
-
-def refuse_test_mode(name: str, dataset: Any) -> None:
-    """Refuse a dataset that says of itself that it holds test videos.
-
-    Raises:
-        ValueError: If its `test_mode` is true.
-    """
-    if getattr(dataset, "test_mode", False):
-        raise ValueError(
-            f"{name}: the dataset is in test mode; pseudo videos are for training only"
-        )
 
 
 def _mixer_of(loader: DataLoader[Any]) -> Mixer:

@@ -1,78 +1,101 @@
 """What is inserted into a host's batches, and where: written once for all adapters.
 
-An adapter says how a host's items look (a `Contract`). In both ways in, `wrap` and
-`attach`, a pseudo video takes the place of the features in a real item of the class
-that it claims, so that everything else in the item is the host's own.
+In both ways in, `wrap` and `attach`, a pseudo video takes the place of the features in
+a real item of the class that it claims, so that everything else in the item is the
+host's own.
 """
 
 from __future__ import annotations
 
-import logging
 import zlib
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, TypedDict
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 from torch.utils.data import Dataset, get_worker_info
 
+from .contracts import Contract, Sources, View
 from .generation import count_pseudo_videos, order_sources
-from .items import ItemFormat
+from .items import ItemFormat, to_numpy, with_members
 from .randomness import make_generator, preserved_global_rng
 from .sampler import PseudoVideoSampler
+from .vae import ABNORMAL, NORMAL
 
-logger = logging.getLogger("vad_pseudoaug")
 MAX_WORKERS = 64
 
 
-class View(NamedTuple):
-    """A video in an item: its class and how it lies there."""
+class MixOptions(TypedDict, total=False):
+    """The keywords of every `attach`; their meaning and defaults: `Mixing`."""
 
-    label: int
-    item_format: ItemFormat
-
-
-class Contract(Protocol):
-    """What a host's items look like."""
-
-    def views(self, item: Any) -> Sequence[View]:
-        """Return the videos in an item."""
-
-
-class OneClass(NamedTuple):
-    """Items of one class: the class is told by the loader, never by the item."""
-
-    label: int
-    item_format: ItemFormat
-
-    def views(self, item: Any) -> Sequence[View]:
-        """Return the one video of the item."""
-        return (View(self.label, self.item_format),)
+    p: float
+    ratio: float | None
+    seed: int
+    enabled: bool
+    start_after: int
+    start_unit: Literal["steps", "epochs"]
+    give_mask: bool
+    allow_single: bool
 
 
-class Sources:
-    """Real videos of one class in a host's dataset, which pseudo videos are made of.
+@dataclass(frozen=True)
+class Mixing:
+    """How videos are replaced in a host's batches.
 
-    Reading leaves the global random states as they were.
+    Attributes:
+        p: Probability with which each video is replaced.
+        ratio: Share of the videos of each batch that is replaced, rounded, in place
+            of `p`; which ones is random.
+        seed: Seed of which videos are replaced, of their sources, and of the pseudo
+            videos. The number of workers has no influence.
+        enabled: Whether to start at once; `Attachment.enabled` switches later.
+        start_after: Warm-up: nothing is replaced in the first batches or epochs.
+        start_unit: What `start_after` counts: "steps" are batches of the loader,
+            "epochs" calls of `iter(loader)`.
+        give_mask: Add `pseudo_mask` to the items, bool `(T,)`: True where a segment
+            was generated. Tuples get one member more at the end, dictionaries the key
+            "pseudo_mask"; the host must expect it.
+        allow_single: Allow a loader with batches of one video, which is refused
+            otherwise because test loaders look so.
     """
 
-    def __init__(self, dataset: Any, contract: Contract, *, label: int):
-        self.dataset = dataset
-        self.contract = contract
-        self.label = label
+    p: float = 0.5
+    ratio: float | None = None
+    seed: int = 0
+    enabled: bool = True
+    start_after: int = 0
+    start_unit: Literal["steps", "epochs"] = "epochs"
+    give_mask: bool = False
+    allow_single: bool = False
 
-    def __len__(self) -> int:
-        return len(self.dataset)
+    def __post_init__(self) -> None:
+        for name, value in (("p", self.p), ("ratio", self.ratio)):
+            if value is not None and not 0 <= value <= 1:
+                raise ValueError(f"{name}: expected a value in [0, 1], got {value}")
+        if self.start_unit not in ("steps", "epochs"):
+            raise ValueError(
+                f"start_unit: expected 'steps' or 'epochs', got {self.start_unit!r}"
+            )
+        if self.start_after < 0 or self.seed < 0:
+            raise ValueError(
+                f"start_after and seed: expected values >= 0, got {self.start_after} "
+                f"and {self.seed}"
+            )
 
-    def features(self, index: int) -> Tensor:
-        """Return the features of a video, float32 `(N, T, D)`."""
-        with preserved_global_rng():
-            item = self.dataset[index]
-        for label, item_format in self.contract.views(item):
-            if label == self.label:
-                return item_format.read(item, name=f"item {index} of the dataset")
-        raise ValueError(f"item {index} of the dataset has no video of {self.label}")
+    @property
+    def inert(self) -> bool:
+        """Whether no video can ever be replaced."""
+        return not (self.p if self.ratio is None else self.ratio)
+
+
+class Made(NamedTuple):
+    """A pseudo video in the host's feature space: `(N, T, D)`, and its mask `(T,)`."""
+
+    features: Tensor
+    mask: Tensor
 
 
 class PseudoVideoMaker:
@@ -84,18 +107,45 @@ class PseudoVideoMaker:
         sources: For each class made, the real videos of the other class.
     """
 
-    def __init__(self, sampler: PseudoVideoSampler, sources: dict[int, Sources]):
+    def __init__(self, sampler: PseudoVideoSampler, sources: Mapping[int, Sources]):
         self.sampler = sampler.worker_copy()
         self.sources = sources
 
     def make(
-        self, label: int, index: int, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
-        """Make one pseudo video: features `(N, T, D)` and its mask `(T,)`."""
-        pseudo = self.sampler.sample(
-            self.sources[label].features(index), label=label, generator=generator
-        )
-        return pseudo.features, pseudo.pseudo_mask
+        self, label: int, number: int, generator: torch.Generator, *, length: int | None
+    ) -> Made:
+        """Make a pseudo video of class `label` of source `number`.
+
+        Args:
+            label: 0 normal or 1 abnormal.
+            number: Number of the source.
+            generator: Where mask and noise come from.
+            length: Number of segments that the source is interpolated to first; None
+                keeps its own.
+        """
+        features, item_format = self.sources[label].read(number)
+        if length is not None and features.shape[1] != length:
+            features = functional.interpolate(
+                features.transpose(1, 2), size=length, mode="linear", align_corners=True
+            ).transpose(1, 2)
+        return translate_video(self.sampler, features, item_format, label, generator)
+
+
+def translate_video(
+    sampler: PseudoVideoSampler,
+    features: Tensor,
+    item_format: ItemFormat,
+    label: int,
+    generator: torch.Generator,
+) -> Made:
+    """Make a pseudo video of a host's features, `(N, T, D)` with all its channels."""
+    source = features[..., item_format.generated]
+    pseudo = sampler.sample(source, label=label, generator=generator)
+    # Hosts take an all-zero segment for padding: where one comes out, the source stays.
+    alive = pseudo.features.any(dim=-1).any(dim=0)  # (T,)
+    kept = torch.where(alive[None, :, None], pseudo.features, source)
+    mask = pseudo.pseudo_mask & alive
+    return Made(item_format.write(features, kept), mask)
 
 
 class AppendedDataset(Dataset[Any]):
@@ -104,66 +154,92 @@ class AppendedDataset(Dataset[Any]):
     Items below the host's length are the host's, untouched. Each item above is made
     when asked for, the same one each time. Attributes and methods that this class does
     not have are the host's.
+
+    Args:
+        dataset: The host's.
+        contract: What its items look like.
+        maker: Makes the pseudo videos.
+        templates: For each class appended, the items whose features are replaced.
+        per_video: Pseudo videos per source.
+        seed: Seed of the pseudo videos.
+        together: Whether an item holds one video of each class, and both are replaced.
     """
 
     def __init__(
         self,
         dataset: Any,
-        contract: OneClass,
+        contract: Contract,
         maker: PseudoVideoMaker,
         *,
+        templates: Mapping[int, Sequence[int]],
         per_video: float,
         seed: int,
+        together: bool = False,
     ):
-        """Append pseudo videos of the contract's class.
-
-        Args:
-            dataset: The host's, whose items are also the templates.
-            contract: What its items look like.
-            maker: Makes the pseudo videos.
-            per_video: Pseudo videos per source.
-            seed: Seed of the pseudo videos.
-        """
         self._dataset = dataset
         self._contract = contract
         self._maker = maker
         self._seed = seed
-        num_sources = len(maker.sources[contract.label])
-        self._order = order_sources(
-            num_sources,
-            count_pseudo_videos(num_sources, per_video),
-            generator=make_generator(seed, contract.label),
-        )
+        orders = {}
+        for label in templates:
+            num_sources = len(maker.sources[label])
+            count = count_pseudo_videos(num_sources, per_video)
+            generator = make_generator(seed, label)
+            orders[label] = order_sources(num_sources, count, generator=generator)
+        # For each item appended: the template, and the source for each class made.
+        self._plan: list[tuple[int, dict[int, int]]] = []
+        if together:
+            columns = zip(*orders.values(), strict=True)
+            for number, row in enumerate(columns):
+                self._plan.append(
+                    (number % len(dataset), dict(zip(orders, row, strict=True)))
+                )
+        else:
+            for label, order in orders.items():
+                real = templates[label]
+                for number, source in enumerate(order):
+                    self._plan.append((real[number % len(real)], {label: source}))
 
     @property
     def num_pseudo(self) -> int:
-        """Number of pseudo videos behind the real ones."""
-        return len(self._order)
+        """Number of pseudo items behind the real ones."""
+        return len(self._plan)
 
     def pseudo_mask(self, index: int) -> Tensor | None:
         """Return which segments of item `index` were generated: bool `(T,)`.
 
-        None for a real video.
+        None for a real item; of a pair, the mask of the abnormal video.
         """
         number = range(len(self))[index] - len(self._dataset)
-        return self._make(number)[1] if number >= 0 else None
+        if number < 0:
+            return None
+        masks = self._make(number)[1]
+        return masks[max(masks)]
 
-    def _make(self, number: int) -> tuple[Tensor, Tensor]:
-        label = self._contract.label
-        generator = make_generator(self._seed, label, number)
-        return self._maker.make(label, self._order[number], generator)
+    def _make(self, number: int) -> tuple[Any, dict[int, Tensor]]:
+        template, sources = self._plan[number]
+        with preserved_global_rng():
+            item = self._dataset[template]
+        masks = {}
+        for label, item_format in self._contract.views(item):
+            made = self._maker.make(
+                label,
+                sources[label],
+                make_generator(self._seed, label, number),
+                length=item_format.segments(item) if item_format.any_length else None,
+            )
+            item = item_format.replace(item, made.features)
+            masks[label] = made.mask
+        return item, masks
 
     def __len__(self) -> int:
-        return len(self._dataset) + len(self._order)
+        return len(self._dataset) + len(self._plan)
 
     def __getitem__(self, index: int) -> Any:
         number = range(len(self))[index] - len(self._dataset)
         if number < 0:
-            return self._dataset[index]
-        features, _ = self._make(number)
-        with preserved_global_rng():
-            template = self._dataset[number % len(self._dataset)]
-        return self._contract.item_format.replace(template, features)
+            return self._dataset[range(len(self))[index]]
+        return self._make(number)[0]
 
     def __getattr__(self, name: str) -> Any:
         # Called only for what this class lacks; nothing is there yet while unpickling.
@@ -176,6 +252,13 @@ class Mixer:
     """A collate function that replaces videos before the host's own collates them.
 
     Epoch, switch and counters live in shared memory: they hold for worker processes.
+
+    Args:
+        collate: The host's.
+        contract: What the items look like.
+        maker: Makes the pseudo videos.
+        mixing: How many are replaced, and when.
+        retarget: Chooses the class that is made in place of an item; None keeps it.
     """
 
     def __init__(
@@ -183,23 +266,22 @@ class Mixer:
         collate: Callable[[list[Any]], Any],
         contract: Contract,
         maker: PseudoVideoMaker,
+        mixing: Mixing,
         *,
-        p: float,
-        seed: int,
-        enabled: bool,
+        retarget: TargetShare | None = None,
     ):
-        if not 0 <= p <= 1:
-            raise ValueError(f"p: expected a probability in [0, 1], got {p}")
         self.collate = collate
-        self.p = p
+        self.mixing = mixing
         self._contract = contract
         self._maker = maker
-        self._seed = seed
-        # Row 0: epoch and switch. Row 1 + w: videos seen and replaced by worker w.
+        self._retarget = retarget
+        # Row 0: epoch, switch, batches before this epoch. Row 1 + w: videos seen and
+        # replaced, and batches made, by worker w.
         self._shared = torch.zeros(
-            (1 + MAX_WORKERS, 2), dtype=torch.int64, device="cpu"
+            (1 + MAX_WORKERS, 3), dtype=torch.int64, device="cpu"
         ).share_memory_()
-        self._shared[0, 1] = int(enabled)
+        self._shared[0, 1] = int(mixing.enabled)
+        self._batches = (0, 0)  # epoch, and batches that this process made in it
 
     @property
     def enabled(self) -> bool:
@@ -212,44 +294,140 @@ class Mixer:
 
     def counts(self) -> tuple[int, int]:
         """Return how many videos were seen, and how many of them replaced."""
-        seen, replaced = self._shared[1:].sum(dim=0).tolist()
+        seen, replaced, _ = self._shared[1:].sum(dim=0).tolist()
         return seen, replaced
 
     def next_epoch(self) -> None:
         """Count an iteration over the loader: it draws other pseudo videos."""
+        self._shared[0, 2] = self._shared[1:, 2].sum()
         self._shared[0, 0] += 1
 
     def __call__(self, items: list[Any]) -> Any:
-        """Replace each video with probability p, then collate as the host does."""
-        if self.p == 0 or not self.enabled:
+        """Replace videos, then collate as the host does."""
+        if self.mixing.inert and not self.mixing.give_mask:
             return self.collate(items)
-        return self.collate([self._mix(item) for item in items])
+        return self.collate(self.mix(items))
 
-    def _mix(self, item: Any) -> Any:
+    def mix(self, items: list[Any]) -> list[Any]:
+        """Replace videos in the items of a batch."""
         worker = get_worker_info()
-        counter = self._shared[1 + (worker.id % MAX_WORKERS if worker else 0)]
-        epoch = int(self._shared[0, 0])
+        number, workers = (worker.id, worker.num_workers) if worker else (0, 1)
+        epoch, enabled, before = self._shared[0].tolist()
+        own = self._batches[1] if self._batches[0] == epoch else 0
+        self._batches = (epoch, own + 1)
+        counter = self._shared[1 + number % MAX_WORKERS]
+        counter[2] += 1
+        # The first epoch is number 1. Worker w makes the batches w, w + W, w + 2 W ...
+        step = before + own * workers + number
+        epochs = max(epoch - 1, 0)  # 0 too where a framework rebuilt the loader
+        passed = epochs if self.mixing.start_unit == "epochs" else step
+        active = enabled and not self.mixing.inert
+        plans = [self._plans(item, epoch) for item in items]
+        if active and passed >= self.mixing.start_after:
+            flat = sorted(plan.draw for row in plans for plan in row)
+            limit = self._limit(flat)
+        else:
+            limit = -1.0
+        mixed = []
+        for item, row in zip(items, plans, strict=True):
+            counter[0] += len(row)
+            chosen = [plan for plan in row if plan.draw < limit]
+            counter[1] += len(chosen)
+            mixed.append(self._replace(item, chosen))
+        return mixed
+
+    def _limit(self, draws: list[float]) -> float:
+        """Return the draw below which a video is replaced."""
+        if self.mixing.ratio is None:
+            return self.mixing.p
+        count = int(self.mixing.ratio * len(draws) + 0.5)
+        return draws[count] if count < len(draws) else 1.0
+
+    def _plans(self, item: Any, epoch: int) -> list[_Plan]:
+        plans = []
         for label, item_format in self._contract.views(item):
-            counter[0] += 1
             # The stream is a function of video and epoch, not of the place in a batch
             # or of the worker: the number of workers changes nothing.
-            key = _fingerprint(item_format.get(item))
-            generator = make_generator(self._seed, label, epoch, key)
-            if torch.rand((), generator=generator, device="cpu").item() < self.p:
-                num_sources = len(self._maker.sources[label])
-                index = torch.randint(
-                    num_sources, (), generator=generator, device="cpu"
-                ).item()
-                features, _ = self._maker.make(label, int(index), generator)
-                item = item_format.replace(item, features)
-                counter[1] += 1
+            key = fingerprint(item_format.get(item))
+            generator = make_generator(self.mixing.seed, label, epoch, key)
+            draw = torch.rand((), generator=generator, device="cpu").item()
+            plans.append(_Plan(draw, label, generator))
+        return plans
+
+    def _replace(self, item: Any, chosen: list[_Plan]) -> Any:
+        masks = {}
+        for _, label, generator in chosen:
+            if self._retarget is not None:
+                label, item = self._retarget.choose(item, label, generator)
+            item_format = dict(self._contract.views(item))[label]
+            number = _draw_number(len(self._maker.sources[label]), generator)
+            made = self._maker.make(
+                label,
+                number,
+                generator,
+                length=item_format.segments(item) if item_format.any_length else None,
+            )
+            item = item_format.replace(item, made.features)
+            masks[label] = made.mask
+        if self.mixing.give_mask:
+            item = _add_masks(item, self._contract.views(item), masks)
         return item
 
 
-def _fingerprint(features: Any) -> int:
+class TargetShare(NamedTuple):
+    """Draws the class of each pseudo video, for hosts whose loader mixes the classes.
+
+    Attributes:
+        share: Share of abnormal videos among the pseudo videos.
+        templates: For each class, real items that can be the template.
+    """
+
+    share: float
+    templates: Mapping[int, Sources]
+
+    def choose(
+        self, item: Any, label: int, generator: torch.Generator
+    ) -> tuple[int, Any]:
+        """Return the class to make, and an item of that class as the template."""
+        draw = torch.rand((), generator=generator, device="cpu").item()
+        target = ABNORMAL if draw < self.share else NORMAL
+        if target == label:
+            return label, item
+        number = _draw_number(len(self.templates[target]), generator)
+        return target, self.templates[target].item(number)
+
+
+class _Plan(NamedTuple):
+    """A video that may be replaced: if its draw is low enough, from this stream."""
+
+    draw: float
+    label: int
+    generator: torch.Generator
+
+
+def _draw_number(count: int, generator: torch.Generator) -> int:
+    return int(torch.randint(count, (), generator=generator, device="cpu").item())
+
+
+def _add_masks(item: Any, views: Sequence[View], masks: dict[int, Tensor]) -> Any:
+    """Add the masks to an item: `(T,)`, of a pair `(2, T)`, the normal video first."""
+    values = []
+    for label, item_format in sorted(views, key=lambda view: view.label):
+        full = torch.zeros(item_format.segments(item), dtype=torch.bool, device="cpu")
+        if label in masks:
+            full[: len(masks[label])] = masks[label]
+        values.append(full)
+    mask = values[0] if len(values) == 1 else torch.stack(values)
+    if isinstance(item, tuple | list):
+        return (*item, mask)
+    if hasattr(item, "keys"):
+        return with_members(item, {"pseudo_mask": mask})
+    return (item, mask)
+
+
+def fingerprint(features: Any) -> int:
     """Tell videos apart by a few rows of their features."""
-    if isinstance(features, Tensor):
-        features = features.detach().cpu().numpy()
-    rows = features.reshape(-1, features.shape[-1])
+    array = to_numpy(features)
+    rows = array.reshape(-1, array.shape[-1])
     few = rows[[0, len(rows) // 3, len(rows) // 2, len(rows) - 1]]
     return zlib.crc32(np.ascontiguousarray(few).tobytes())

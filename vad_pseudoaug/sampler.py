@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from .checkpoint import CheckpointError, read_checkpoint, write_checkpoint
 from .features import Layout, to_segments
@@ -40,6 +41,7 @@ class PseudoVideoSampler:
             later as an attribute.
         abnormal: Abnormal videos that `draw` makes pseudo normal ones of.
         non_negative: Clamp generated features at 0, as those of I3D are.
+        unit_norm: Scale generated snippets to L2 norm 1, as some hosts' are.
         seed: Seed of the sampler's own generator, for calls that give none.
 
     Attributes:
@@ -55,11 +57,13 @@ class PseudoVideoSampler:
         normal: VideoSource | None = None,
         abnormal: VideoSource | None = None,
         non_negative: bool = False,
+        unit_norm: bool = False,
         seed: int = 0,
     ):
         self.vae = vae.eval()
         self.recipe = recipe or Recipe.named("paper")
         self.non_negative = non_negative
+        self.unit_norm = unit_norm
         self.seed = seed
         self.generator = make_generator(seed)
         self.history: History = []
@@ -86,20 +90,15 @@ class PseudoVideoSampler:
             digest.update(tensor.detach().cpu().numpy().tobytes())
         return digest.hexdigest()[:16]
 
-    @classmethod
-    def of(
-        cls, sampler: PseudoVideoSampler | str | os.PathLike[str]
-    ) -> PseudoVideoSampler:
-        """Take a sampler, or the folder of its checkpoint."""
-        if isinstance(sampler, PseudoVideoSampler):
-            return sampler
-        return cls.from_pretrained(sampler)
-
     def worker_copy(self) -> PseudoVideoSampler:
         """Return a copy on the CPU without sources: what worker processes can hold."""
         vae = self.vae if self.device.type == "cpu" else copy.deepcopy(self.vae).cpu()
         return PseudoVideoSampler(
-            vae, recipe=self.recipe, non_negative=self.non_negative, seed=self.seed
+            vae,
+            recipe=self.recipe,
+            non_negative=self.non_negative,
+            unit_norm=self.unit_norm,
+            seed=self.seed,
         )
 
     def __getstate__(self) -> dict[str, Any]:
@@ -196,6 +195,8 @@ class PseudoVideoSampler:
         )
         if self.non_negative:
             translated = translated.clamp_(min=0)
+        if self.unit_norm:
+            translated = functional.normalize(translated, dim=1)
         by_snippet[mask] = translated.view_as(chosen).to(batch)
         pseudo = by_snippet.transpose(1, 2).contiguous()  # (B, N, T, D)
         source = torch.arange(num_videos, dtype=torch.int64, device="cpu")
@@ -327,6 +328,7 @@ class PseudoVideoSampler:
             normal=normal,
             abnormal=abnormal,
             non_negative=fitted.non_negative,
+            unit_norm=fitted.unit_norm,
             seed=seed,
         )
         sampler.history = fitted.history
@@ -353,6 +355,7 @@ class PseudoVideoSampler:
             "vae": self.vae.config.to_dict(),
             "recipe": self.recipe.to_dict(),
             "non_negative": self.non_negative,
+            "unit_norm": self.unit_norm,
             "seed": self.seed,
             "selection": self.selection,
             "history": self.history,
@@ -391,6 +394,7 @@ class PseudoVideoSampler:
                 normal=_find(config["sources"]["normal"], normal),
                 abnormal=_find(config["sources"]["abnormal"], abnormal),
                 non_negative=bool(config["non_negative"]),
+                unit_norm=bool(config["unit_norm"]),
                 seed=int(config["seed"]),
             )
         except (TypeError, KeyError) as error:
@@ -403,6 +407,7 @@ _ENTRIES = (
     "vae",
     "recipe",
     "non_negative",
+    "unit_norm",
     "seed",
     "selection",
     "history",

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .features import Layout, as_float32, read_features, read_list, to_canonical
-from .items import ItemFormat
+from .items import detect_format
 from .randomness import preserved_global_rng
 
 VideoSource: TypeAlias = "VideoSet | str | os.PathLike[str] | Sequence[Any] | Any"
@@ -103,9 +103,8 @@ class VideoSet(Sequence[NDArray[np.float32]]):
             return as_float32(
                 to_canonical(array, layout=self.layout, name=title), name=title
             )
-        return (
-            ItemFormat.detect(item, layout=self.layout).read(item, name=title).numpy()
-        )
+        item_format = detect_format(item, layout=self.layout)
+        return item_format.read(item, name=title).numpy()
 
     def __len__(self) -> int:
         return len(self._source)

@@ -1,0 +1,100 @@
+"""Hosts that no other module fits: one loader or dataset of one class, sources given.
+
+Pseudo videos of a class are made of real videos of the other one. Where a host has
+them in no dataset that the adapter could be shown, any list of videos serves, and so do
+the sampler's own.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from torch.utils.data import DataLoader
+
+from vad_pseudoaug.features import Layout
+from vad_pseudoaug.hosts import (
+    SamplerLike,
+    attach_found,
+    find_one,
+    load_sampler,
+    wrap_found,
+)
+from vad_pseudoaug.items import Length, Slot
+from vad_pseudoaug.loading import Attachment
+from vad_pseudoaug.mixing import AppendedDataset, Mixing, MixOptions
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+
+def wrap(
+    dataset: Any,
+    sampler: SamplerLike,
+    *,
+    label: int,
+    sources: Any = None,
+    per_video: float | None = None,
+    seed: int = 0,
+    slot: Slot = None,
+    layout: Layout | None = None,
+    dims: tuple[int, int] | None = None,
+    length: Length = None,
+    any_length: bool = False,
+) -> AppendedDataset:
+    """Append pseudo videos of class `label` to a dataset of that class.
+
+    Args:
+        dataset: The host's training videos of one class.
+        sampler: Fitted on features like those of the items; or its checkpoint's folder.
+        label: That class, 0 normal or 1 abnormal.
+        sources: Real videos of the other class, items or bare features; None takes the
+            sampler's own.
+        per_video: Pseudo videos per source; None is the recipe's.
+        seed: Seed of the pseudo videos.
+        slot: Where the features are in an item; None finds them.
+        layout: Order of their axes; None is `(T, D)` or `(N, T, D)`.
+        dims: Start and end of the features that are generated; None is all.
+        length: Slot of the true length, or "nonzero", where items are padded.
+        any_length: Items may differ in length: see `items.ItemFormat`.
+    """
+    sampler = load_sampler(sampler)
+    form = {"layout": layout, "dims": dims, "length": length, "any_length": any_length}
+    own = find_one(dataset, label, sampler.feature_dim, slot=slot, **form)
+    of = sampler.sources(label) if sources is None else sources
+    found = {label: own, 1 - label: find_one(of, 1 - label, sampler.feature_dim)}
+    return wrap_found(found, sampler, per_video=per_video, seed=seed)[label]
+
+
+def attach(
+    loader: DataLoader[Any],
+    sampler: SamplerLike,
+    *,
+    label: int,
+    sources: Any = None,
+    slot: Slot = None,
+    layout: Layout | None = None,
+    dims: tuple[int, int] | None = None,
+    length: Length = None,
+    any_length: bool = False,
+    **options: Unpack[MixOptions],
+) -> Attachment:
+    """Replace videos in the batches of a loader of one class, in place.
+
+    Args:
+        loader: The host's loader of training videos of one class.
+        sampler: Fitted on features like those of the items; or its checkpoint's folder.
+        label: See `wrap`.
+        sources: See `wrap`.
+        slot: See `wrap`.
+        layout: See `wrap`.
+        dims: See `wrap`.
+        length: See `wrap`.
+        any_length: See `wrap`.
+        **options: `p`, `ratio`, `seed`, ...; see `vad_pseudoaug.mixing.Mixing`.
+    """
+    sampler, mixing = load_sampler(sampler), Mixing(**options)
+    form = {"layout": layout, "dims": dims, "length": length, "any_length": any_length}
+    own = find_one(loader.dataset, label, sampler.feature_dim, slot=slot, **form)
+    of = sampler.sources(label) if sources is None else sources
+    found = {label: own, 1 - label: find_one(of, 1 - label, sampler.feature_dim)}
+    return attach_found([(loader, own.contract)], found, sampler, mixing)

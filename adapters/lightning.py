@@ -1,0 +1,91 @@
+"""Lightning data modules whose training loader is a list of two, one of each class.
+
+The module's `train_dataloader` is called by the trainer, so `attach` goes behind it and
+attaches to the loaders that it returns, each time that it is called. Nothing of
+Lightning is imported: any object with `train_dataloader()` will do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from vad_pseudoaug.hosts import SamplerLike, load_sampler
+from vad_pseudoaug.loading import Attachment
+
+from . import rtfm
+
+
+class ModuleAttachment:
+    """What `attach` returns: the switch, the counters, and the way back."""
+
+    def __init__(self, datamodule: Any, original: Callable[[], Any]):
+        self._datamodule = datamodule
+        self._original = original
+        self._enabled = True
+        self.parts: list[Attachment] = []
+
+    @property
+    def enabled(self) -> bool:
+        """Whether videos are replaced; may be switched at any time."""
+        return self._enabled
+
+    @enabled.setter
+    def enabled(self, value: bool) -> None:
+        self._enabled = value
+        for part in self.parts:
+            part.enabled = value
+
+    def stats(self) -> dict[str, int]:
+        """Return how many videos were "seen" and how many "replaced" so far."""
+        stats = [part.stats() for part in self.parts]
+        return {key: sum(s[key] for s in stats) for key in ("seen", "replaced")}
+
+    def detach(self) -> None:
+        """Give the module, and the loaders that it has made, back as they were."""
+        for part in self.parts:
+            part.detach()
+        self.parts = []
+        self._datamodule.train_dataloader = self._original
+
+
+def attach(
+    datamodule: Any,
+    sampler: SamplerLike,
+    *,
+    order: Sequence[str],
+    **options: Any,
+) -> ModuleAttachment:
+    """Replace videos in the batches of the module's training loaders.
+
+    Args:
+        datamodule: With `train_dataloader()`, which returns two loaders.
+        sampler: Fitted on features like those of the items; or its checkpoint's folder.
+        order: Which loader is which: `("normal", "abnormal")` or the reverse.
+        **options: Those of `rtfm.attach`.
+
+    Raises:
+        ValueError: If `order` is none of the two, or the module is attached already.
+    """
+    if sorted(order) != ["abnormal", "normal"]:
+        raise ValueError(
+            f"order: expected ('normal', 'abnormal') or the reverse, got {order!r}"
+        )
+    original = datamodule.train_dataloader
+    if hasattr(original, "_attachment"):
+        raise ValueError("the data module is attached already: call detach() first")
+    loaded = load_sampler(sampler)
+    handle = ModuleAttachment(datamodule, original)
+
+    # A plain function: Lightning looks into its code.
+    def train_dataloader() -> Any:
+        loaders = original()
+        named = dict(zip(order, loaders, strict=True))
+        part = rtfm.attach(named["normal"], named["abnormal"], loaded, **options)
+        part.enabled = part.enabled and handle.enabled
+        handle.parts.append(part)
+        return loaders
+
+    train_dataloader._attachment = handle  # type: ignore[attr-defined]
+    datamodule.train_dataloader = train_dataloader
+    return handle

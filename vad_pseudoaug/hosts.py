@@ -1,0 +1,217 @@
+"""What adapters share: finding a host's videos, wrapping and attaching to them."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+from torch.utils.data import DataLoader
+
+from .contracts import (
+    ClassRule,
+    Contract,
+    Labelled,
+    OneClass,
+    Pair,
+    Sources,
+    first_item,
+    indices_by_class,
+)
+from .items import ItemFormat, Slot, describe, detect_format
+from .loading import Attachment
+from .mixing import AppendedDataset, Mixer, Mixing, PseudoVideoMaker, TargetShare
+from .sampler import PseudoVideoSampler
+from .vae import ABNORMAL, NORMAL
+from .videos import VideoSet
+
+logger = logging.getLogger("vad_pseudoaug")
+
+SamplerLike: TypeAlias = "PseudoVideoSampler | str | os.PathLike[str]"
+Found: TypeAlias = dict[int, Sources]  # the real videos of each class
+NAMES = {NORMAL: "normal", ABNORMAL: "abnormal"}
+
+
+def load_sampler(sampler: SamplerLike) -> PseudoVideoSampler:
+    """Take a sampler, or the folder of its checkpoint."""
+    if isinstance(sampler, PseudoVideoSampler):
+        return sampler
+    return PseudoVideoSampler.from_pretrained(sampler)
+
+
+def find_one(dataset: Any, label: int, feature_dim: int | None, **form: Any) -> Sources:
+    """Find the videos of a dataset that holds one class.
+
+    Args:
+        dataset: The host's.
+        label: Its class.
+        feature_dim: What the sampler makes, None before there is one.
+        **form: See `detect_format`.
+    """
+    item_format = _look(NAMES[label], dataset, feature_dim, **form)
+    return Sources(dataset, OneClass(label, item_format), label=label)
+
+
+def find_twins(
+    normal: Any, abnormal: Any, feature_dim: int | None, **form: Any
+) -> Found:
+    """Find the videos of two datasets, one of each class; see `find_one`."""
+    return {
+        label: find_one(dataset, label, feature_dim, **form)
+        for label, dataset in ((NORMAL, normal), (ABNORMAL, abnormal))
+    }
+
+
+def find_mixed(
+    dataset: Any,
+    feature_dim: int | None,
+    *,
+    label_slot: Slot,
+    class_of: ClassRule,
+    labels: Sequence[Any] | None,
+    **form: Any,
+) -> Found:
+    """Find the videos of a dataset of both classes, told by a member of the items."""
+    item_format = _look("training", dataset, feature_dim, **form)
+    contract = Labelled(item_format, label_slot, class_of)
+    indices = indices_by_class(dataset, contract, labels, class_of)
+    logger.info(
+        "%d normal and %d abnormal videos", len(indices[NORMAL]), len(indices[ABNORMAL])
+    )
+    return {
+        label: Sources(dataset, contract, label=label, indices=indices[label])
+        for label in (NORMAL, ABNORMAL)
+    }
+
+
+def find_pairs(
+    dataset: Any, feature_dim: int | None, *, slots: tuple[Slot, Slot], **form: Any
+) -> Found:
+    """Find the videos of a dataset whose items hold a normal and an abnormal one.
+
+    Args:
+        dataset: The host's.
+        feature_dim: What the sampler makes, None before there is one.
+        slots: Where the normal and the abnormal video are.
+        **form: See `detect_format`.
+    """
+    normal, abnormal = (
+        _look(NAMES[label], dataset, feature_dim, slot=slot, **form)
+        for label, slot in enumerate(slots)
+    )
+    contract = Pair(normal, abnormal)
+    return {
+        label: Sources(dataset, contract, label=label) for label in (NORMAL, ABNORMAL)
+    }
+
+
+def as_videos(found: Found) -> tuple[VideoSet, VideoSet]:
+    """Return normal and abnormal videos for `PseudoVideoSampler.fit`."""
+    return (
+        VideoSet(found[NORMAL], name="normal"),
+        VideoSet(found[ABNORMAL], name="abnormal"),
+    )
+
+
+def wrap_found(
+    found: Found,
+    sampler: PseudoVideoSampler,
+    *,
+    per_video: float | None,
+    seed: int,
+) -> list[AppendedDataset]:
+    """Append pseudo videos to the dataset, or the two datasets, that were found."""
+    maker = _maker(found, sampler)
+    per_video = sampler.recipe.per_video if per_video is None else per_video
+    normal, abnormal = found[NORMAL], found[ABNORMAL]
+    if normal.dataset is abnormal.dataset:
+        groups: list[dict[int, Sources]] = [found]
+    else:
+        groups = [{NORMAL: normal}, {ABNORMAL: abnormal}]
+    return [
+        AppendedDataset(
+            next(iter(group.values())).dataset,
+            next(iter(group.values())).contract,
+            maker,
+            templates={label: videos.indices for label, videos in group.items()},
+            per_video=per_video,
+            seed=seed,
+            together=isinstance(normal.contract, Pair),
+        )
+        for group in groups
+    ]
+
+
+def attach_found(
+    loaders: Sequence[tuple[DataLoader[Any], Contract]],
+    found: Mapping[int, Sources],
+    sampler: PseudoVideoSampler,
+    mixing: Mixing,
+    *,
+    abnormal_share: float | None = None,
+) -> Attachment:
+    """Replace videos in the batches of loaders.
+
+    Args:
+        loaders: Each with what its items look like.
+        found: For each class the real videos, sources for the other class.
+        sampler: Makes the pseudo videos.
+        mixing: How many, and when.
+        abnormal_share: See `TargetShare`; None keeps the class of each item.
+    """
+    if len({id(loader) for loader, _ in loaders}) < len(loaders):
+        raise ValueError("expected two loaders, got the same one twice")
+    if abnormal_share is not None and not 0 <= abnormal_share <= 1:
+        raise ValueError(
+            f"abnormal_share: expected a value in [0, 1], got {abnormal_share}"
+        )
+    maker = _maker(found, sampler)
+    retarget = None if abnormal_share is None else TargetShare(abnormal_share, found)
+    return Attachment.attach(
+        [
+            (
+                loader,
+                functools.partial(
+                    Mixer,
+                    contract=contract,
+                    maker=maker,
+                    mixing=mixing,
+                    retarget=retarget,
+                ),
+            )
+            for loader, contract in loaders
+        ],
+        allow_single=mixing.allow_single,
+    )
+
+
+def _maker(
+    found: Mapping[int, Sources], sampler: PseudoVideoSampler
+) -> PseudoVideoMaker:
+    """Make pseudo videos of each class of the real videos of the other."""
+    return PseudoVideoMaker(
+        sampler,
+        {
+            made: found[of]
+            for made, of in ((NORMAL, ABNORMAL), (ABNORMAL, NORMAL))
+            if of in found
+        },
+    )
+
+
+def _look(name: str, dataset: Any, feature_dim: int | None, **form: Any) -> ItemFormat:
+    """Find out how the items look, and say so once."""
+    if getattr(dataset, "test_mode", False):
+        raise ValueError(
+            f"{name}: the dataset is in test mode; pseudo videos are for training only"
+        )
+    item = first_item(dataset)
+    try:
+        item_format = detect_format(item, feature_dim=feature_dim, **form)
+        item_format.read(item, name="item 0")
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{name} videos: {error}") from error
+    logger.info("%s videos: %s, read as %s", name, describe(item), item_format)
+    return item_format
