@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch.utils.data import DataLoader
 
+from vad_pseudoaug.appended import AppendedDataset
 from vad_pseudoaug.features import Layout
 from vad_pseudoaug.hosts import (
     SamplerLike,
@@ -21,7 +22,7 @@ from vad_pseudoaug.hosts import (
 )
 from vad_pseudoaug.items import Slot
 from vad_pseudoaug.loading import Attachment
-from vad_pseudoaug.mixing import AppendedDataset, Mixing, MixOptions
+from vad_pseudoaug.mixing import Mixing, MixOptions
 from vad_pseudoaug.vae import NORMAL
 from vad_pseudoaug.videos import VideoSet
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch.utils.data import DataLoader
 
+from vad_pseudoaug.appended import AppendedDataset
 from vad_pseudoaug.features import Layout
 from vad_pseudoaug.hosts import (
     SamplerLike,
@@ -32,7 +33,7 @@ from vad_pseudoaug.hosts import (
 )
 from vad_pseudoaug.items import Length, Slot
 from vad_pseudoaug.loading import Attachment
-from vad_pseudoaug.mixing import AppendedDataset, Mixing, MixOptions
+from vad_pseudoaug.mixing import Mixing, MixOptions
 from vad_pseudoaug.vae import ABNORMAL, NORMAL
 from vad_pseudoaug.videos import VideoSet
 

@@ -11,9 +11,9 @@ from typing import Any
 
 from torch.utils.data import DataLoader
 
+from vad_pseudoaug.appended import AppendedDataset
 from vad_pseudoaug.hosts import SamplerLike
 from vad_pseudoaug.loading import Attachment
-from vad_pseudoaug.mixing import AppendedDataset
 from vad_pseudoaug.videos import VideoSet
 
 from . import mixed

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 import hosts
 from vad_pseudoaug import MultiTaskVAE, PseudoVideoSampler, VAEConfig
 from vad_pseudoaug.adapters import batches, generic, lightning, mil, mixed, rtfm
-from vad_pseudoaug.contracts import class_of
+from vad_pseudoaug.contracts import class_of_label
 
 
 def test_batch_iterables(vae):
@@ -225,12 +225,12 @@ def test_datasets_that_are_no_datasets():
 
 def test_class_names():
     names = ["A", "a", "normal", "Normal_Videos", "B1-0-0", "B2-G-0", "Abuse", "fire"]
-    assert [class_of(name) for name in names] == [0, 0, 0, 0, 1, 1, 1, 1]
+    assert [class_of_label(name) for name in names] == [0, 0, 0, 0, 1, 1, 1, 1]
     numbers = [0, 1, 0.0, 1.0, np.int64(1), torch.tensor([1.0]), True]
-    assert [class_of(number) for number in numbers] == [0, 1, 0, 1, 1, 1, 1]
+    assert [class_of_label(number) for number in numbers] == [0, 1, 0, 1, 1, 1, 1]
     for label in (2, 0.5, [0, 1], None):
         with pytest.raises(ValueError, match="pass class_of="):
-            class_of(label)
+            class_of_label(label)
 
 
 @settings(max_examples=60, deadline=None)

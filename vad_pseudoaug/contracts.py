@@ -63,7 +63,7 @@ class Pair(NamedTuple):
         return (View(NORMAL, self.normal), View(ABNORMAL, self.abnormal))
 
 
-def class_of(label: Any) -> int:
+def class_of_label(label: Any) -> int:
     """Tell the class of a video from a host's label: the default rule.
 
     A number or array of one element: 0 is normal, 1 abnormal. A string: "A" (XD-
@@ -74,7 +74,7 @@ def class_of(label: Any) -> int:
         ValueError: For anything else; give the adapter a rule of your own.
 
     Example:
-        >>> [class_of(label) for label in ("A", "Normal", "B2-0-0", 1.0)]
+        >>> [class_of_label(label) for label in ("A", "Normal", "B2-0-0", 1.0)]
         [0, 0, 1, 1]
     """
     if isinstance(label, str):

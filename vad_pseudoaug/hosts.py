@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 from torch.utils.data import DataLoader
 
+from .appended import AppendedDataset
 from .contracts import (
     ClassRule,
     Contract,
@@ -17,12 +18,14 @@ from .contracts import (
     OneClass,
     Pair,
     Sources,
+    class_of_label,
     first_item,
     indices_by_class,
 )
-from .items import ItemFormat, Slot, describe, detect_format
+from .items import ItemFormat, Length, Slot, describe, detect_format
 from .loading import Attachment
-from .mixing import AppendedDataset, Mixer, Mixing, PseudoVideoMaker, TargetShare
+from .mixer import Mixer, TargetShare
+from .mixing import Mixing, PseudoVideoMaker
 from .sampler import PseudoVideoSampler
 from .vae import ABNORMAL, NORMAL
 from .videos import VideoSet
@@ -68,13 +71,14 @@ def find_mixed(
     dataset: Any,
     feature_dim: int | None,
     *,
-    label_slot: Slot,
-    class_of: ClassRule,
-    labels: Sequence[Any] | None,
+    label_slot: Slot = 1,
+    class_of: ClassRule = class_of_label,
+    labels: Sequence[Any] | None = None,
+    length: Length = "nonzero",
     **form: Any,
 ) -> Found:
     """Find the videos of a dataset of both classes, told by a member of the items."""
-    item_format = _look("training", dataset, feature_dim, **form)
+    item_format = _look("training", dataset, feature_dim, length=length, **form)
     contract = Labelled(item_format, label_slot, class_of)
     indices = indices_by_class(dataset, contract, labels, class_of)
     logger.info(

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch.utils.data import DataLoader
 
-from .mixing import Mixer
+from .mixer import Mixer
 
 
 class Attachment:

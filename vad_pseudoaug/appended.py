@@ -1,0 +1,114 @@
+"""The first way in: pseudo videos behind the real ones in a host's dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from .contracts import Contract
+from .generation import count_pseudo_videos, order_sources
+from .mixing import PseudoVideoMaker
+from .randomness import make_generator, preserved_global_rng
+
+
+class AppendedDataset(Dataset[Any]):
+    """A host's dataset with pseudo videos behind its own.
+
+    Items below the host's length are the host's, untouched. Each item above is made
+    when asked for, the same one each time. Attributes and methods that this class does
+    not have are the host's.
+
+    Args:
+        dataset: The host's.
+        contract: What its items look like.
+        maker: Makes the pseudo videos.
+        templates: For each class appended, the items whose features are replaced.
+        per_video: Pseudo videos per source.
+        seed: Seed of the pseudo videos.
+        together: Whether an item holds one video of each class, and both are replaced.
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        contract: Contract,
+        maker: PseudoVideoMaker,
+        *,
+        templates: Mapping[int, Sequence[int]],
+        per_video: float,
+        seed: int,
+        together: bool = False,
+    ):
+        self._dataset = dataset
+        self._contract = contract
+        self._maker = maker
+        self._seed = seed
+        orders = {}
+        for label in templates:
+            num_sources = len(maker.sources[label])
+            count = count_pseudo_videos(num_sources, per_video)
+            generator = make_generator(seed, label)
+            orders[label] = order_sources(num_sources, count, generator=generator)
+        # For each item appended: the template, and the source for each class made.
+        self._plan: list[tuple[int, dict[int, int]]] = []
+        if together:
+            columns = zip(*orders.values(), strict=True)
+            for number, row in enumerate(columns):
+                self._plan.append(
+                    (number % len(dataset), dict(zip(orders, row, strict=True)))
+                )
+        else:
+            for label, order in orders.items():
+                real = templates[label]
+                for number, source in enumerate(order):
+                    self._plan.append((real[number % len(real)], {label: source}))
+
+    @property
+    def num_pseudo(self) -> int:
+        """Number of pseudo items behind the real ones."""
+        return len(self._plan)
+
+    def pseudo_mask(self, index: int) -> Tensor | None:
+        """Return which segments of item `index` were generated: bool `(T,)`.
+
+        None for a real item; of a pair, the mask of the abnormal video.
+        """
+        number = range(len(self))[index] - len(self._dataset)
+        if number < 0:
+            return None
+        masks = self._make(number)[1]
+        return masks[max(masks)]
+
+    def _make(self, number: int) -> tuple[Any, dict[int, Tensor]]:
+        template, sources = self._plan[number]
+        with preserved_global_rng():
+            item = self._dataset[template]
+        masks = {}
+        for label, item_format in self._contract.views(item):
+            made = self._maker.make(
+                label,
+                sources[label],
+                make_generator(self._seed, label, number),
+                length=item_format.segments(item) if item_format.any_length else None,
+            )
+            item = item_format.replace(item, made.features)
+            masks[label] = made.mask
+        return item, masks
+
+    def __len__(self) -> int:
+        return len(self._dataset) + len(self._plan)
+
+    def __getitem__(self, index: int) -> Any:
+        number = range(len(self))[index] - len(self._dataset)
+        if number < 0:
+            return self._dataset[range(len(self))[index]]
+        return self._make(number)[0]
+
+    def __getattr__(self, name: str) -> Any:
+        # Called only for what this class lacks; nothing is there yet while unpickling.
+        if name.startswith("__") or "_dataset" not in self.__dict__:
+            raise AttributeError(name)
+        return getattr(self._dataset, name)
