@@ -74,14 +74,12 @@ class BatchAttachment:
                 f"{type(features).__name__} of {count}"
             )
         generator = make_generator(self._mixing.seed, self._batches)
-        draws = torch.rand(count, generator=generator, device="cpu")
-        if self._mixing.ratio is None:
-            chosen = (draws < self._mixing.p).nonzero().flatten().tolist()
-        else:
-            chosen = draws.argsort()[: int(self._mixing.ratio * count + 0.5)].tolist()
+        draws = torch.rand(count, generator=generator, device="cpu").tolist()
+        limit = self._mixing.limit(draws)
+        chosen = [index for index, draw in enumerate(draws) if draw < limit]
         half = count // 2
         new = features.clone()
-        for index in sorted(chosen):
+        for index in chosen:
             first = index < half
             label = NORMAL if first == self._normal_first else ABNORMAL
             offset = torch.randint(half, (), generator=generator, device="cpu").item()

@@ -16,6 +16,7 @@ from vad_pseudoaug.features import Layout
 from vad_pseudoaug.hosts import (
     SamplerLike,
     attach_found,
+    dataset_of,
     find_one,
     load_sampler,
     wrap_found,
@@ -95,7 +96,7 @@ def attach(
     """
     sampler, mixing = load_sampler(sampler), Mixing(**options)
     form = {"layout": layout, "dims": dims, "length": length, "any_length": any_length}
-    own = find_one(loader.dataset, label, sampler.feature_dim, slot=slot, **form)
+    own = find_one(dataset_of(loader), label, sampler.feature_dim, slot=slot, **form)
     of = sampler.sources(label) if sources is None else sources
     found = {label: own, 1 - label: find_one(of, 1 - label, sampler.feature_dim)}
     return attach_found([(loader, own.contract)], found, sampler, mixing)

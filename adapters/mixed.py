@@ -22,6 +22,7 @@ from vad_pseudoaug.hosts import (
     SamplerLike,
     as_videos,
     attach_found,
+    dataset_of,
     find_mixed,
     load_sampler,
     wrap_found,
@@ -118,6 +119,6 @@ def attach(
     """
     sampler = load_sampler(sampler)
     mixing, form = Mixing.split(options)
-    found = find_mixed(loader.dataset, sampler.feature_dim, **form)
+    found = find_mixed(dataset_of(loader), sampler.feature_dim, **form)
     loaders = [(loader, found[NORMAL].contract)]
     return attach_found(loaders, found, sampler, mixing, abnormal_share=abnormal_share)

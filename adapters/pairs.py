@@ -16,6 +16,7 @@ from vad_pseudoaug.hosts import (
     SamplerLike,
     as_videos,
     attach_found,
+    dataset_of,
     find_pairs,
     load_sampler,
     wrap_found,
@@ -107,6 +108,6 @@ def attach(
     sampler, mixing = load_sampler(sampler), Mixing(**options)
     slots = (normal_slot, abnormal_slot)
     found = find_pairs(
-        loader.dataset, sampler.feature_dim, slots=slots, layout=layout, dims=dims
+        dataset_of(loader), sampler.feature_dim, slots=slots, layout=layout, dims=dims
     )
     return attach_found([(loader, found[NORMAL].contract)], found, sampler, mixing)

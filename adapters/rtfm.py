@@ -27,6 +27,7 @@ from vad_pseudoaug.hosts import (
     SamplerLike,
     as_videos,
     attach_found,
+    dataset_of,
     find_twins,
     load_sampler,
     wrap_found,
@@ -140,7 +141,10 @@ def attach(
     sampler, mixing = load_sampler(sampler), Mixing(**options)
     form = {"slot": slot, "layout": layout, "dims": dims, "length": length}
     found = find_twins(
-        normal_loader.dataset, abnormal_loader.dataset, sampler.feature_dim, **form
+        dataset_of(normal_loader),
+        dataset_of(abnormal_loader),
+        sampler.feature_dim,
+        **form,
     )
     loaders = [
         (normal_loader, found[NORMAL].contract),

@@ -217,7 +217,7 @@ def test_workers_change_nothing(family, sampler, context):
     if context == "spawn" and family is not FAMILIES["D padded"]:
         context = "fork"  # each family once, spawn is slow
     expected = None
-    for num_workers in (0, 2):
+    for num_workers in (0, 1, 2):
         seed()
         # Not shuffled: a host that draws in __getitem__ has its own order per worker.
         options = {"num_workers": num_workers, "shuffle": False}

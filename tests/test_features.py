@@ -104,10 +104,10 @@ def test_pickles_and_objects_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("array", "message"),
     [
-        (np.zeros(5), "expected 3 axes"),
-        (np.zeros((2, 2, 2, 2)), "expected 3 axes"),
+        (np.zeros(5), r"two axes \(T, D\) or three"),
+        (np.zeros((2, 2, 2, 2)), r"two axes \(T, D\) or three"),
         (np.zeros((0, 4)), "empty"),
-        (np.full((3, 4), np.nan), "nan at .* 12 in all"),
+        (np.full((3, 4), np.nan), "nan at crop 0, snippet 0, feature 0 and 12 in all"),
         (np.array([[1.0, np.inf]]), "inf at"),
     ],
 )

@@ -278,3 +278,23 @@ def test_random_contracts(
                 )
             others = [i for i in range(3) if i != position]
             assert all(made[i] is old[i] for i in others)
+
+
+@pytest.mark.filterwarnings("ignore:'pin_memory'")  # without a GPU, nothing is pinned
+def test_pinned_memory_persistent_workers_and_dropped_batches(sampler):
+    def epochs(**options):
+        twins = [
+            DataLoader(hosts.RtfmDataset(9, k), batch_size=4, **options)
+            for k in (0.0, 1.0)
+        ]
+        handle = mil.attach(*twins, sampler, p=0.5, seed=3)
+        found = [batch[0].clone() for _ in range(2) for batch in twins[1]]
+        return found, handle.stats()
+
+    options = {"pin_memory": True, "persistent_workers": True, "num_workers": 2}
+    expected, stats = epochs(drop_last=True)
+    found, same_stats = epochs(drop_last=True, **options)
+    assert len(found) == 4
+    assert all(torch.equal(a.cpu(), b) for a, b in zip(found, expected, strict=True))
+    assert 0 < stats["replaced"] == same_stats["replaced"] < stats["seen"] == 16
+    assert len(epochs(drop_last=False, **options)[0]) == 6

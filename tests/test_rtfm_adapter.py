@@ -223,7 +223,7 @@ def test_nothing_is_attached_where_one_loader_cannot_be(sampler, twins):
         rtfm.attach(pair[0], running, sampler)
     with pytest.raises(ValueError, match="no batches"):
         rtfm.attach(pair[0], DataLoader(twins[1], batch_size=None), sampler)
-    with pytest.raises(ValueError, match="same one twice"):
+    with pytest.raises(ValueError, match="the same dataset"):
         rtfm.attach(pair[0], pair[0], sampler)
     assert type(pair[0]) is DataLoader
 

@@ -109,7 +109,7 @@ def test_the_state_is_written_now_and_then(run, tmp_path, monkeypatch):
 def test_the_state_of_another_run_is_refused(run, tmp_path):
     path = tmp_path / "training.safetensors"
     run(path)
-    with pytest.raises(CheckpointError, match="other data or choices"):
+    with pytest.raises(CheckpointError, match=r"differs in lr \(0.001, now 0.0001\)"):
         run(path, lr=1e-4)
     path.write_bytes(b"broken")
     with pytest.raises(CheckpointError, match="not readable"):

@@ -22,6 +22,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 FORMAT_VERSION = 1
+TRAINING_STATE = "training.safetensors"
 
 
 class CheckpointError(ValueError):
@@ -116,8 +117,13 @@ def write_checkpoint(
         kind: The class that can read it.
         config: JSON values.
         tensors: The weights.
+
+    Raises:
+        NotADirectoryError: If `folder` is a file.
     """
     folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f"{folder}: expected a folder, this is a file")
     data = save({k: v.detach().cpu().contiguous() for k, v in tensors.items()})
     digest = hashlib.sha256(data).hexdigest()
     weights = folder / f"model-{digest[:12]}.safetensors"
@@ -157,6 +163,10 @@ def read_checkpoint(
     """
     path = Path(folder) / "config.json"
     if not path.is_file():
+        if (path.parent / TRAINING_STATE).exists():
+            raise FileNotFoundError(
+                f"{path.parent}: the fit has not finished; repeat it to go on"
+            )
         raise FileNotFoundError(f"{path}: no such checkpoint")
     try:
         config = json.loads(path.read_text(encoding="utf-8"))

@@ -51,6 +51,9 @@ def _parser() -> argparse.ArgumentParser:
         help="order of the axes in the files (T snippets, N crops, D features); "
         "default: TD for two axes, TND for three",
     )
+    fit.add_argument(
+        "--key", metavar="NAME", help="the features in files of several arrays"
+    )
     fit.add_argument("--recipe", default="paper", choices=tuple(RECIPES))
     fit.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
     fit.add_argument("--seed", type=int, default=0)
@@ -115,6 +118,7 @@ def _fit(options: argparse.Namespace) -> None:
         seed=options.seed,
         device=options.device,
         layout=options.layout,
+        key=options.key,
         folder=options.output,
         **choices,
     )

@@ -1,4 +1,4 @@
-"""Optional dependencies: imported when used, with an error that names the extra."""
+"""What may not be there: optional dependencies and devices, asked for by name."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Protocol
+
+import torch
 
 
 def require(module: str, *, extra: str) -> ModuleType:
@@ -24,6 +26,21 @@ def require(module: str, *, extra: str) -> ModuleType:
         raise ImportError(
             f"{package} is needed for this: pip install 'vad-pseudoaug[{extra}]'"
         ) from error
+
+
+def as_device(device: torch.device | str) -> torch.device:
+    """Take a device by its name, and make sure that it is there.
+
+    Raises:
+        ValueError: If it is unknown, or not available here.
+    """
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device {device!r} is not available: {reason}") from error
+    return found
 
 
 class Progress(Protocol):

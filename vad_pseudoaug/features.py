@@ -7,6 +7,7 @@ unpickles, so no file can run code.
 
 from __future__ import annotations
 
+import codecs
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -59,6 +60,11 @@ def to_canonical(
     if layout is not None and layout not in LAYOUTS:
         raise ValueError(f"layout: expected one of {', '.join(LAYOUTS)}, got {layout}")
     guessed = layout is None
+    if guessed and array.ndim not in (2, 3):
+        raise ValueError(
+            f"{name}: expected two axes (T, D) or three ({', '.join(default)}), "
+            f"got shape {array.shape}"
+        )
     layout = layout or ("TD" if array.ndim == 2 else default)
     if array.ndim != len(layout):
         raise ValueError(
@@ -81,18 +87,24 @@ def to_canonical(
     return canonical
 
 
-def _pick(names: Sequence[str], key: str | None, path: Path) -> str:
+def _pick(names: Sequence[str], key: str | None) -> str:
     """Choose the array of a container file, by name or because it is the only one."""
     if key is not None:
         if key not in names:
             raise ValueError(f"no array {key!r}, only {', '.join(names) or 'none'}")
         return key
     if len(names) != 1:
-        raise ValueError(f"holds {len(names)} arrays ({', '.join(names)}); name one")
+        raise ValueError(
+            f"holds {len(names)} arrays: pass key=, one of {', '.join(names)}"
+        )
     return names[0]
 
 
 def _open_npy(path: Path, key: str | None) -> NDArray[Any]:
+    # np.load would take whatever is no .npy for a pickle, and say how to run it.
+    with path.open("rb") as file:
+        if file.read(6) != b"\x93NUMPY":
+            raise ValueError("the content is not that of a .npy file")
     array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     return array
 
@@ -100,20 +112,20 @@ def _open_npy(path: Path, key: str | None) -> NDArray[Any]:
 def _open_npz(path: Path, key: str | None) -> NDArray[Any]:
     # Opened here: numpy leaves the file open where it is no archive.
     with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-        array: NDArray[Any] = archive[_pick(archive.files, key, path)]
+        array: NDArray[Any] = archive[_pick(archive.files, key)]
     return array
 
 
 def _open_safetensors(path: Path, key: str | None) -> NDArray[Any]:
     with safe_open(path, framework="np") as archive:
-        array: NDArray[Any] = archive.get_tensor(_pick(archive.keys(), key, path))
+        array: NDArray[Any] = archive.get_tensor(_pick(archive.keys(), key))
     return array
 
 
 def _open_mat(path: Path, key: str | None) -> NDArray[Any]:
     # Cells, structs and objects are never features: only plain arrays are looked at.
     names = [n for n, shape, kind in scipy.io.whosmat(path) if kind in _MAT_NUMBERS]
-    name = _pick(names, key, path)
+    name = _pick(names, key)
     array: NDArray[Any] = scipy.io.loadmat(path, variable_names=[name])[name]
     return array
 
@@ -166,13 +178,15 @@ def open_features(
 
 
 def as_float32(array: Array, *, name: str = "features") -> NDArray[np.float32]:
-    """Convert to float32 and refuse NaN and infinity, naming where they are."""
+    """Convert `(N, T, D)` to float32; refuse NaN and infinity, naming where."""
     converted = np.asarray(array, dtype=np.float32)
     finite = np.isfinite(converted)
     if not finite.all():
-        place = tuple(int(i) for i in np.argwhere(~finite)[0])
+        first = tuple(int(i) for i in np.argwhere(~finite)[0])
+        names = ("crop", "snippet", "feature")[-len(first) :]
+        place = ", ".join(f"{n} {i}" for n, i in zip(names, first, strict=True))
         raise ValueError(
-            f"{name}: expected finite values, got {converted[place]} at {place} "
+            f"{name}: expected finite values, got {converted[first]} at {place} "
             f"and {int((~finite).sum())} in all"
         )
     return converted
@@ -211,25 +225,32 @@ def read_list(
 
     Raises:
         FileNotFoundError: If the list or a file that it names does not exist.
-        ValueError: If it names no file at all.
+        ValueError: If it is no text, names no file at all, or one twice.
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such list file")
+        kind = "this is a folder" if path.is_dir() else "there is no such file"
+        raise FileNotFoundError(f"{path}: expected a list file, {kind}")
     folder = path.parent if root is None else Path(root)
+    content = path.read_bytes().removeprefix(codecs.BOM_UTF8)
+    if b"\0" in content:
+        raise ValueError(f"{path}: expected a text with one path a row, UTF-8 or ASCII")
+    rows: dict[Path, int] = {}
     # Rows are file names, which need not be valid UTF-8.
-    rows = os.fsdecode(path.read_bytes()).splitlines()
-    videos = []
-    for number, row in enumerate(rows, start=1):
+    for number, row in enumerate(os.fsdecode(content).splitlines(), start=1):
         if not row.strip():
             continue
         video = folder / row.strip()
         if not video.is_file():
             raise FileNotFoundError(f"{path}, row {number}: no such file {video}")
-        videos.append(video)
-    if not videos:
+        if video in rows:
+            raise ValueError(
+                f"{path}: rows {rows[video]} and {number} name the same file"
+            )
+        rows[video] = number
+    if not rows:
         raise ValueError(f"{path}: the list names no feature file")
-    return videos
+    return list(rows)
 
 
 def to_segments(

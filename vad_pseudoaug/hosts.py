@@ -28,7 +28,7 @@ from .mixer import Mixer, TargetShare
 from .mixing import Mixing, PseudoVideoMaker
 from .sampler import PseudoVideoSampler
 from .vae import ABNORMAL, NORMAL
-from .videos import VideoSet
+from .videos import VideoSet, check_sequence
 
 logger = logging.getLogger("vad_pseudoaug")
 
@@ -41,7 +41,24 @@ def load_sampler(sampler: SamplerLike) -> PseudoVideoSampler:
     """Take a sampler, or the folder of its checkpoint."""
     if isinstance(sampler, PseudoVideoSampler):
         return sampler
+    if not isinstance(sampler, str | os.PathLike):
+        raise TypeError(
+            "sampler: expected a PseudoVideoSampler or the folder of its checkpoint, "
+            f"got {type(sampler).__name__}"
+        )
     return PseudoVideoSampler.from_pretrained(sampler)
+
+
+def dataset_of(loader: Any) -> Any:
+    """Return what a loader loads.
+
+    Raises:
+        TypeError: If it is no DataLoader.
+    """
+    if not isinstance(loader, DataLoader):
+        advice = "; for datasets there is wrap" if hasattr(loader, "__len__") else ""
+        raise TypeError(f"expected a DataLoader, got {type(loader).__name__}{advice}")
+    return loader.dataset
 
 
 def find_one(dataset: Any, label: int, feature_dim: int | None, **form: Any) -> Sources:
@@ -61,6 +78,10 @@ def find_twins(
     normal: Any, abnormal: Any, feature_dim: int | None, **form: Any
 ) -> Found:
     """Find the videos of two datasets, one of each class; see `find_one`."""
+    if normal is abnormal:
+        raise ValueError(
+            "normal and abnormal videos are the same dataset: expected two"
+        )
     return {
         label: find_one(dataset, label, feature_dim, **form)
         for label, dataset in ((NORMAL, normal), (ABNORMAL, abnormal))
@@ -165,8 +186,6 @@ def attach_found(
         mixing: How many, and when.
         abnormal_share: See `TargetShare`; None keeps the class of each item.
     """
-    if len({id(loader) for loader, _ in loaders}) < len(loaders):
-        raise ValueError("expected two loaders, got the same one twice")
     if abnormal_share is not None and not 0 <= abnormal_share <= 1:
         raise ValueError(
             f"abnormal_share: expected a value in [0, 1], got {abnormal_share}"
@@ -207,6 +226,9 @@ def _maker(
 
 def _look(name: str, dataset: Any, feature_dim: int | None, **form: Any) -> ItemFormat:
     """Find out how the items look, and say so once."""
+    check_sequence(dataset, name=f"{name} videos")
+    if len(dataset) == 0:
+        raise ValueError(f"{name} videos: the dataset is empty")
     if getattr(dataset, "test_mode", False):
         raise ValueError(
             f"{name}: the dataset is in test mode; pseudo videos are for training only"

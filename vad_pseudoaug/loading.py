@@ -16,6 +16,12 @@ class Attachment:
     def __init__(self, loaders: Sequence[DataLoader[Any]]):
         self._loaders = tuple(loaders)
 
+    def __repr__(self) -> str:
+        if not self._loaders:
+            return f"{type(self).__name__}(detached)"
+        counts = ", ".join(f"{key}={count}" for key, count in self.stats().items())
+        return f"{type(self).__name__}(enabled={self.enabled}, {counts})"
+
     @classmethod
     def attach(
         cls,

@@ -96,8 +96,7 @@ class Mixer:
         active = enabled and not self.mixing.inert
         plans = [self._plans(item, epoch) for item in items]
         if active and passed >= self.mixing.start_after:
-            flat = sorted(plan.draw for row in plans for plan in row)
-            limit = self._limit(flat)
+            limit = self.mixing.limit([plan.draw for row in plans for plan in row])
         else:
             limit = -1.0
         mixed = []
@@ -107,13 +106,6 @@ class Mixer:
             counter[1] += len(chosen)
             mixed.append(self._replace(item, chosen))
         return mixed
-
-    def _limit(self, draws: list[float]) -> float:
-        """Return the draw below which a video is replaced."""
-        if self.mixing.ratio is None:
-            return self.mixing.p
-        count = int(self.mixing.ratio * len(draws) + 0.5)
-        return draws[count] if count < len(draws) else 1.0
 
     def _plans(self, item: Any, epoch: int) -> list[_Plan]:
         plans = []

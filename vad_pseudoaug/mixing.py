@@ -7,7 +7,7 @@ host's own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal, NamedTuple, TypedDict
 
@@ -23,7 +23,7 @@ from .sampler import PseudoVideoSampler
 class MixOptions(TypedDict, total=False):
     """The keywords of every `attach`; their meaning and defaults: `Mixing`."""
 
-    p: float
+    p: float | None
     ratio: float | None
     seed: int
     enabled: bool
@@ -38,7 +38,8 @@ class Mixing:
     """How videos are replaced in a host's batches.
 
     Attributes:
-        p: Probability with which each video is replaced.
+        p: Probability with which each video is replaced; 0.5 if neither `p` nor
+            `ratio` is given.
         ratio: Share of the videos of each batch that is replaced, rounded, in place
             of `p`; which ones is random.
         seed: Seed of which videos are replaced, of their sources, and of the pseudo
@@ -54,7 +55,7 @@ class Mixing:
             otherwise because test loaders look so.
     """
 
-    p: float = 0.5
+    p: float | None = None
     ratio: float | None = None
     seed: int = 0
     enabled: bool = True
@@ -65,8 +66,13 @@ class Mixing:
 
     def __post_init__(self) -> None:
         for name, value in (("p", self.p), ("ratio", self.ratio)):
-            if value is not None and not 0 <= value <= 1:
-                raise ValueError(f"{name}: expected a value in [0, 1], got {value}")
+            is_number = isinstance(value, int | float)
+            if value is not None and not (is_number and 0 <= value <= 1):
+                raise ValueError(f"{name}: expected a value in [0, 1], got {value!r}")
+        if self.p is not None and self.ratio is not None:
+            raise ValueError(
+                f"p and ratio: expected one of them, got {self.p} and {self.ratio}"
+            )
         if self.start_unit not in ("steps", "epochs"):
             raise ValueError(
                 f"start_unit: expected 'steps' or 'epochs', got {self.start_unit!r}"
@@ -87,7 +93,14 @@ class Mixing:
     @property
     def inert(self) -> bool:
         """Whether no video can ever be replaced."""
-        return not (self.p if self.ratio is None else self.ratio)
+        return self.p == 0 or self.ratio == 0
+
+    def limit(self, draws: Sequence[float]) -> float:
+        """Return below which draw, of one uniform draw a video, it is replaced."""
+        if self.ratio is None:
+            return 0.5 if self.p is None else self.p
+        count = int(self.ratio * len(draws) + 0.5)
+        return sorted(draws)[count] if count < len(draws) else 1.0
 
 
 class Made(NamedTuple):

@@ -6,6 +6,7 @@ keywords, the command line as flags, and they are saved beside the weights.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
@@ -58,15 +59,19 @@ class Recipe:
         for one in fields(self):
             value = getattr(self, one.name)
             if isinstance(one.default, tuple):
-                value = tuple(int(v) for v in value)  # lists come from JSON
-                object.__setattr__(self, one.name, value)
-                good = all(v > 0 for v in value)
+                good = isinstance(value, list | tuple) and all(map(_is_count, value))
+                expected = "a list of whole numbers, at least 1"
             elif isinstance(one.default, str):
-                good = isinstance(value, str)
+                good, expected = isinstance(value, str), "a text"
+            elif isinstance(one.default, int):
+                good, expected = _is_count(value), "a whole number, at least 1"
             else:
-                good = isinstance(value, int | float) and value >= 0
-            if not good:
-                raise ValueError(f"{one.name}: {value!r} is out of range")
+                good = isinstance(value, int | float) and 0 <= value < math.inf
+                expected = "a number, at least 0"
+            if not good or isinstance(value, bool):
+                raise ValueError(f"{one.name}: expected {expected}, got {value!r}")
+            if isinstance(value, list):  # from JSON
+                object.__setattr__(self, one.name, tuple(value))
         if self.reduction not in ("sum", "mean"):
             raise ValueError(
                 f"reduction: expected 'sum' or 'mean', got {self.reduction!r}"
@@ -105,6 +110,10 @@ class Recipe:
         return {
             k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()
         }
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 RECIPES: Mapping[str, Recipe] = {"paper": Recipe()}

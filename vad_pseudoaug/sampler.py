@@ -14,7 +14,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from .checkpoint import CheckpointError, read_checkpoint, write_checkpoint
+from .checkpoint import (
+    TRAINING_STATE,
+    CheckpointError,
+    read_checkpoint,
+    write_checkpoint,
+)
+from .extras import as_device
 from .features import Layout, to_segments
 from .fitting import fit_vae
 from .generation import (
@@ -37,8 +43,7 @@ class PseudoVideoSampler:
     Args:
         vae: A trained model.
         recipe: Share and number of pseudo videos, and how the model was made.
-        normal: Normal videos that `draw` makes pseudo abnormal ones of; may be given
-            later as an attribute.
+        normal: Normal videos that `draw` makes pseudo abnormal ones of.
         abnormal: Abnormal videos that `draw` makes pseudo normal ones of.
         non_negative: Clamp generated features at 0, as those of I3D are.
         unit_norm: Scale generated snippets to L2 norm 1, as some hosts' are.
@@ -68,9 +73,28 @@ class PseudoVideoSampler:
         self.generator = make_generator(seed)
         self.history: History = []
         self.selection: dict[str, Any] = {}
-        self.normal = None if normal is None else VideoSet(normal, name="normal")
-        self.abnormal = (
-            None if abnormal is None else VideoSet(abnormal, name="abnormal")
+        self.normal = self._own("normal", normal)
+        self.abnormal = self._own("abnormal", abnormal)
+
+    def _own(self, name: str, source: VideoSource | None) -> VideoSet | None:
+        if source is None:
+            return None
+        videos = VideoSet(source, name=name)
+        if videos.feature_dim != self.feature_dim:
+            raise ValueError(
+                f"{name}: the sampler was fitted on feature size {self.feature_dim}, "
+                f"the videos have {videos.feature_dim}"
+            )
+        return videos
+
+    def __repr__(self) -> str:
+        counts = [
+            f"{name}={'none' if videos is None else len(videos)}"
+            for name, videos in (("normal", self.normal), ("abnormal", self.abnormal))
+        ]
+        return (
+            f"{type(self).__name__}(recipe={self.recipe.name!r}, "
+            f"feature_dim={self.feature_dim}, {', '.join(counts)})"
         )
 
     @property
@@ -138,13 +162,18 @@ class PseudoVideoSampler:
             The pseudo videos, features in the shape, dtype and on the device given.
 
         Raises:
+            TypeError: If the features are no array and no tensor.
             ValueError: If label, shape or feature size is not as said, or a value is
                 not finite.
         """
         if label not in (NORMAL, ABNORMAL):
             raise ValueError(f"label: expected 0 or 1, got {label!r}")
+        if isinstance(features, np.ndarray):
+            features = torch.from_numpy(features)
         if not isinstance(features, Tensor):
-            features = torch.from_numpy(np.asarray(features))
+            raise TypeError(
+                f"features: expected an array or tensor, got {type(features).__name__}"
+            )
         given = features
         batch = given.reshape((1,) * (4 - given.ndim) + given.shape)  # (B, N, T, D)
         if given.ndim not in (2, 3, 4) or 0 in given.shape:
@@ -284,6 +313,7 @@ class PseudoVideoSampler:
         seed: int = 0,
         device: torch.device | str = "cpu",
         layout: Layout | None = None,
+        key: str | None = None,
         folder: str | os.PathLike[str] | None = None,
         progress: bool | None = None,
         **choices: Any,
@@ -298,6 +328,7 @@ class PseudoVideoSampler:
             seed: Seed of everything that is random.
             device: Where to train and to sample.
             layout: Order of the axes of the features, see `VideoSet`.
+            key: Name of the features in files that hold several arrays.
             folder: Where to keep the state of training, to go on after an
                 interruption, and the finished checkpoint. None keeps nothing.
             progress: Show bars; None decides by the terminal.
@@ -310,9 +341,9 @@ class PseudoVideoSampler:
             ValueError: If videos, recipe or choices are not usable, or the baseline
                 finds no abnormal snippet.
         """
-        chosen = Recipe.named(recipe, **choices)
-        normal, abnormal = as_pair(normal, abnormal, layout=layout)
-        state_path = None if folder is None else Path(folder) / "training.safetensors"
+        chosen, device = Recipe.named(recipe, **choices), as_device(device)
+        normal, abnormal = as_pair(normal, abnormal, layout=layout, key=key)
+        state_path = None if folder is None else Path(folder) / TRAINING_STATE
         fitted = fit_vae(
             normal,
             abnormal,
@@ -350,6 +381,7 @@ class PseudoVideoSampler:
             sources[name] = paths and {
                 "files": [str(path.resolve()) for path in paths],
                 "layout": videos.layout if videos is not None else None,
+                "key": videos.key if videos is not None else None,
             }
         config = {
             "vae": self.vae.config.to_dict(),
@@ -386,7 +418,9 @@ class PseudoVideoSampler:
             CheckpointError: If it is broken, of another kind or of a newer version.
         """
         config, tensors = read_checkpoint(folder, cls.__name__, _ENTRIES)
-        vae = MultiTaskVAE.from_tensors(config["vae"], tensors, device=device)
+        vae = MultiTaskVAE.from_tensors(
+            config["vae"], tensors, device=as_device(device)
+        )
         try:
             sampler = cls(
                 vae,
@@ -422,4 +456,4 @@ def _find(saved: Any, given: VideoSource | None) -> VideoSource | None:
     files = [Path(file) for file in saved["files"]]
     if not all(file.is_file() for file in files):
         return None
-    return VideoSet(files, layout=saved["layout"])
+    return VideoSet(files, layout=saved["layout"], key=saved["key"])

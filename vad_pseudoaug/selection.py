@@ -78,6 +78,6 @@ def select_above(
             f"{len(empty)} of {len(masks)} abnormal videos have no snippet that "
             f"scores above {threshold} and do not train the abnormal decoder: "
             f"{', '.join(names)}",
-            stacklevel=2,
+            stacklevel=4,  # who called fit
         )
     return Selection(masks, empty)

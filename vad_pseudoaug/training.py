@@ -192,6 +192,14 @@ def _save_state(
         write_tensors(path, state, meta=meta)
 
 
+def _differences(saved: str, run: Mapping[str, Any]) -> str:
+    """Name the choices in which two runs differ, else say that the data do."""
+    old, new = json.loads(saved), {"seed": run["seed"], **run["recipe"]}
+    old = {"seed": old.get("seed"), **old.get("recipe", {})}
+    named = [f"{k} ({old.get(k)}, now {v})" for k, v in new.items() if old.get(k) != v]
+    return ", ".join(named) or "its videos"
+
+
 def _load_state(
     path: str | os.PathLike[str],
     model: MultiTaskVAE,
@@ -201,8 +209,9 @@ def _load_state(
     state, meta = read_tensors(path)
     if meta.get("run") != json.dumps(run, sort_keys=True):
         raise CheckpointError(
-            f"{path}: the state of a run with other data or choices; delete it to "
-            "start anew, or repeat the choices to continue"
+            f"{path}: the state of another run, which differs in "
+            f"{_differences(meta.get('run', '{}'), run)}; delete it to start anew, or "
+            "repeat that run's choices to go on with it"
         )
     _set_state(model, optimiser, state)
     history: History = json.loads(meta["history"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset
 
 from .features import Layout, as_float32, read_features, read_list, to_canonical
 from .items import detect_format
@@ -30,6 +31,7 @@ class VideoSet(Sequence[NDArray[np.float32]]):
         source: VideoSource,
         *,
         layout: Layout | None = None,
+        key: str | None = None,
         name: str = "videos",
     ):
         """Take videos from a source.
@@ -40,6 +42,7 @@ class VideoSet(Sequence[NDArray[np.float32]]):
                 whose items hold the features and possibly more.
             layout: Order of the axes; None takes `(T, D)` and, for three axes,
                 `(T, N, D)` from files and `(N, T, D)` from memory.
+            key: Name of the features in files that hold several arrays.
             name: What the set is called in messages, for instance "normal".
 
         Raises:
@@ -48,18 +51,16 @@ class VideoSet(Sequence[NDArray[np.float32]]):
             TypeError: If the source is none of these.
         """
         if isinstance(source, VideoSet):
-            layout, source = layout or source.layout, source._source  # the same files
+            layout, key = layout or source.layout, key or source.key
+            source = source._source
         if isinstance(source, str | os.PathLike):
             source = read_list(source)
-        if not hasattr(source, "__getitem__") or not hasattr(source, "__len__"):
-            raise TypeError(
-                f"{name}: expected a list file, a sequence of videos or a dataset, "
-                f"got {type(source).__name__}"
-            )
+        check_sequence(source, name=name)
         if len(source) == 0:
             raise ValueError(f"{name}: expected at least one video, got none")
         self._source: Any = source
         self.layout: Layout | None = layout
+        self.key: str | None = key
         self.name = name
         first = self._read(0).shape
         self._num_crops, self._feature_dim = int(first[0]), int(first[2])
@@ -97,7 +98,7 @@ class VideoSet(Sequence[NDArray[np.float32]]):
         with preserved_global_rng():
             item = self._source[index]
         if isinstance(item, str | os.PathLike):
-            return read_features(item, layout=self.layout)
+            return read_features(item, layout=self.layout, key=self.key)
         if isinstance(item, np.ndarray | Tensor):
             array = item.detach().cpu().numpy() if isinstance(item, Tensor) else item
             return as_float32(
@@ -132,21 +133,55 @@ class VideoSet(Sequence[NDArray[np.float32]]):
         return torch.from_numpy(np.array(self[index], order="C"))
 
 
+def check_sequence(source: Any, *, name: str) -> None:
+    """Refuse what has no `len` and `[i]`, and say what to give instead.
+
+    Raises:
+        TypeError: If it is no sequence of videos.
+    """
+    is_sequence = hasattr(source, "__getitem__") and hasattr(source, "__len__")
+    if is_sequence and not isinstance(source, IterableDataset | Mapping):
+        return
+    if isinstance(source, DataLoader):
+        advice = ": give its dataset, loader.dataset"
+    elif isinstance(source, Iterable):
+        advice = ": give list(...) of it"
+    else:
+        advice = ""
+    raise TypeError(
+        f"{name}: expected a list file, a sequence of videos or a dataset with len() "
+        f"and [i], got {type(source).__name__}{advice}"
+    )
+
+
 def as_pair(
-    normal: VideoSource, abnormal: VideoSource, *, layout: Layout | None = None
+    normal: VideoSource,
+    abnormal: VideoSource,
+    *,
+    layout: Layout | None = None,
+    key: str | None = None,
 ) -> tuple[VideoSet, VideoSet]:
     """Take normal and abnormal videos, and check that their features fit together.
 
     Raises:
-        ValueError: If feature size or crop count differ between the two.
+        ValueError: If feature size or crop count differ between the two, or a video
+            is in both.
     """
-    first = VideoSet(normal, layout=layout, name="normal")
-    second = VideoSet(abnormal, layout=layout, name="abnormal")
+    first = VideoSet(normal, layout=layout, key=key, name="normal")
+    second = VideoSet(abnormal, layout=layout, key=key, name="abnormal")
     ours = (first.num_crops, first.feature_dim)
     theirs = (second.num_crops, second.feature_dim)
     if ours != theirs:
         raise ValueError(
             f"normal videos have {ours[0]} crops of size {ours[1]}, abnormal videos "
             f"{theirs[0]} of {theirs[1]}: the same extractor is needed for both"
+        )
+    if first._source is second._source:
+        raise ValueError("normal and abnormal videos are the very same: expected two")
+    both = {path.resolve() for path in first.paths or ()}
+    both &= {path.resolve() for path in second.paths or ()}
+    if both:
+        raise ValueError(
+            f"{len(both)} videos are both normal and abnormal, such as {min(both)}"
         )
     return first, second
