@@ -10,6 +10,7 @@ of the scores. Our own code, written to the contract that such codebases share.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -72,8 +73,12 @@ def train(
     seed: int = 0,
     epochs: int = 60,
     p: float = 0.5,
+    watch: Callable[[Scorer], None] | None = None,
 ) -> Scorer:
-    """Train the host; with a sampler, some videos of each batch are pseudo videos."""
+    """Train the host; with a sampler, some videos of each batch are pseudo videos.
+
+    `watch` is called with the model after each tenth of the epochs.
+    """
     torch.manual_seed(seed)
     normal_dataset = SegmentDataset(normal, 0.0)
     abnormal_dataset = SegmentDataset(abnormal, 1.0)
@@ -87,7 +92,7 @@ def train(
 
         mil.attach(normal_loader, abnormal_loader, sampler, p=p, seed=seed)
 
-    for _ in range(epochs):
+    for epoch in range(1, epochs + 1):
         for (normal_batch, _), (abnormal_batch, _) in zip(
             normal_loader, abnormal_loader, strict=False
         ):
@@ -95,6 +100,8 @@ def train(
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
+        if watch is not None and epoch % max(1, epochs // 10) == 0:
+            watch(model)
     return model.eval()
 
 

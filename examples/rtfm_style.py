@@ -9,6 +9,7 @@ first, B baked into the model, loaders restarted each by its own length.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -82,8 +83,12 @@ def train(
     steps: int = 200,
     batch_size: int = 4,
     p: float = 0.5,
+    watch: Callable[[Model], None] | None = None,
 ) -> Model:
-    """Train the host; with a sampler, some videos of each batch are pseudo videos."""
+    """Train the host; with a sampler, some videos of each batch are pseudo videos.
+
+    `watch` is called with the model after each tenth of the steps.
+    """
     torch.manual_seed(seed)
     normal_dataset = SegmentDataset(normal, is_normal=True)
     abnormal_dataset = SegmentDataset(abnormal, is_normal=False)
@@ -117,6 +122,8 @@ def train(
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
+        if watch is not None and step % max(1, steps // 10) == 0:
+            watch(model)
     return model.eval()
 
 

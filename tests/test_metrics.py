@@ -5,9 +5,9 @@ import pytest
 from sklearn import metrics as sk
 
 from vad_pseudoaug.baseline import to_frames
+from vad_pseudoaug.intervals import paired_bootstrap
 from vad_pseudoaug.metrics import (
     average_precision,
-    paired_bootstrap,
     roc_auc,
     roc_curve,
 )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.data import Subset
 
 from .extras import progress_bar
 from .features import to_segments
@@ -159,6 +161,7 @@ class Baseline(nn.Module):
         seed: int = 0,
         device: torch.device | str = "cpu",
         progress: bool | None = None,
+        watch: Callable[[Baseline], None] | None = None,
     ) -> Baseline:
         """Train with Adam on videos of S segments each (sections 3.1 and 4.1).
 
@@ -171,6 +174,7 @@ class Baseline(nn.Module):
             seed: Seed of the split, the initial weights and the order of videos.
             device: Where to train.
             progress: Show a bar; None decides by the terminal.
+            watch: Called with the model after each tenth of the epochs.
 
         Returns:
             The trained model. `history` has one entry an epoch: `loss` and, with a
@@ -200,6 +204,7 @@ class Baseline(nn.Module):
             device=device,
         )
         optimiser = torch.optim.Adam(model.parameters(), lr=recipe.baseline_lr)
+        tenth = max(1, recipe.baseline_epochs // 10)
         with progress_bar(recipe.baseline_epochs, "baseline", show=progress) as step:
             for epoch in range(recipe.baseline_epochs):
                 order = torch.randperm(
@@ -221,7 +226,70 @@ class Baseline(nn.Module):
                     entry["validation_loss"] = loss.item()
                 model.history.append(entry)
                 step(**entry)
+                if watch is not None and (epoch + 1) % tenth == 0:
+                    watch(model)
         return model.eval()
+
+
+def cross_scores(
+    normal: VideoSource,
+    abnormal: VideoSource,
+    *,
+    recipe: Recipe,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    progress: bool | None = None,
+) -> tuple[list[NDArray[np.float32]], list[NDArray[np.float32]]]:
+    """Score every video by a baseline that was not trained on it.
+
+    Each class is dealt into `recipe.folds` parts, fewer where it has fewer videos.
+
+    Args:
+        normal: Normal videos.
+        abnormal: Abnormal videos.
+        recipe: Of the baseline.
+        seed: Seed of the parts and the baselines.
+        device: Where to train.
+        progress: Show bars; None decides by the terminal.
+
+    Returns:
+        For each normal and each abnormal video its scores `(T,)`.
+
+    Raises:
+        ValueError: If a class has one video alone.
+    """
+    sets = as_pair(normal, abnormal)
+    folds = min(recipe.folds, *map(len, sets))
+    if folds < 2:
+        raise ValueError(
+            f"cross-fitting needs two or more videos of each class and folds, got "
+            f"{len(sets[0])} and {len(sets[1])} videos and {recipe.folds} folds"
+        )
+    part = []
+    for stream, videos in enumerate(sets):
+        generator = make_generator(seed, 2, stream)
+        order = torch.randperm(len(videos), generator=generator, device="cpu")
+        part.append((order.argsort() % folds).tolist())
+    scores: tuple[dict[int, NDArray[np.float32]], ...] = ({}, {})
+    for fold in range(folds):
+        rest: list[Any] = [
+            Subset(videos, [i for i, own in enumerate(parts) if own != fold])  # type: ignore[arg-type]
+            for videos, parts in zip(sets, part, strict=True)
+        ]
+        model = Baseline.fit(
+            *rest,
+            recipe=recipe,
+            validation_share=0,
+            seed=seed,
+            device=device,
+            progress=progress,
+        )
+        for videos, parts, found in zip(sets, part, scores, strict=True):
+            for i, own in enumerate(parts):
+                if own == fold:
+                    [found[i]] = model.score([videos[i]])
+    in_order = [[found[i] for i in sorted(found)] for found in scores]
+    return in_order[0], in_order[1]
 
 
 def _pool(

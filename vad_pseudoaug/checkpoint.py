@@ -73,6 +73,34 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
         temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 
 
+def claim_folder(
+    folder: str | os.PathLike[str], name: str, record: Mapping[str, Any]
+) -> None:
+    """Write what a folder is for, or make sure that it is for the same.
+
+    Args:
+        folder: Made if it does not exist.
+        name: The record's file.
+        record: JSON values: the choices that what is in the folder depends on.
+
+    Raises:
+        ValueError: If the folder is for something else.
+    """
+    path = Path(folder) / name
+    if not path.exists():
+        write_json(path, record)
+        return
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: not readable as JSON: {error}") from error
+    if found != json.loads(json.dumps(record)):
+        raise ValueError(
+            f"{folder}: holds the results of another run, sources or choices; take "
+            "another folder"
+        )
+
+
 def write_tensors(
     path: str | os.PathLike[str],
     tensors: Mapping[str, Tensor],

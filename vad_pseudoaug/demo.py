@@ -18,13 +18,15 @@ from numpy.typing import NDArray
 from .baseline import Baseline
 from .checkpoint import write_json
 from .extras import require
-from .metrics import Interval, paired_bootstrap
+from .intervals import Interval, paired_bootstrap
+from .metrics import FrameFigures
 from .plots import new_figure, plot_history, plot_projection, plot_roc, plot_scores
-from .protocol import FrameResult, Score, Split, ped2_split
+from .protocol import Score, Split, ped2_split
 from .sampler import PseudoVideoSampler
 from .videos import VideoSet
 
 HOSTS = ("baseline", "RTFM-style")
+FIGURES = ("auc", "ap")
 
 
 class DemoRow(NamedTuple):
@@ -63,12 +65,12 @@ def run_demo(
     """
     require("matplotlib", extra="plots")  # before minutes of training, not after
     folder = Path(folder)
-    results: list[dict[tuple[str, bool], FrameResult]] = []
+    results: list[dict[tuple[str, bool], FrameFigures]] = []
     for draw in range(num_draws):
         split = ped2_split(draw)
         say(
-            f"draw {draw + 1} of {num_draws}: learning from {len(split.normal)} normal "
-            f"and {len(split.abnormal)} abnormal videos"
+            f"draw {draw + 1} of {num_draws}: learning from {split.counts[0]} normal "
+            f"and {split.counts[1]} abnormal videos"
         )
         sampler = PseudoVideoSampler.fit(
             split.normal, split.abnormal, seed=draw, progress=progress, **choices
@@ -101,7 +103,7 @@ def run_demo(
             ),
         )
         for host in HOSTS
-        for figure in FrameResult._fields
+        for figure in FIGURES
     ]
     write_json(folder / "demo.json", [_to_json(row) for row in rows])
     return rows
@@ -161,8 +163,11 @@ def _draw_pictures(
     folder.mkdir(parents=True, exist_ok=True)
     figure, axes = new_figure(figsize=(6, 6))
     plot_roc(
-        split.labels,
-        {name: split.frame_scores(score) for name, score in named.items()},
+        np.concatenate(split.labels),
+        {
+            name: np.concatenate(split.frame_scores(score))
+            for name, score in named.items()
+        },
         axes=axes[0, 0],
     )
     figure.savefig(folder / "roc.png", dpi=120)
@@ -174,7 +179,7 @@ def _draw_pictures(
         one = Split([], [], [video])
         plot_scores(
             video.frame_labels,
-            {name: one.frame_scores(score) for name, score in named.items()},
+            {name: one.frame_scores(score)[0] for name, score in named.items()},
             title=f"test video {video.name}",
             axes=axis,
         )

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from .checkpoint import atomic_path, write_json
+from .checkpoint import atomic_path, claim_folder
 from .extras import progress_bar
 from .features import Layout
 from .generation import count_pseudo_videos, order_sources
@@ -84,7 +83,7 @@ def export_videos(
             file = f"{name}/{number:05d}_{Path(title).stem}.npy"
             jobs.append((label, number, source, file))
             manifest["videos"].append({"file": file, "label": label, "source": title})
-    _claim(folder, manifest)
+    claim_folder(folder, "manifest.json", manifest)
     with progress_bar(len(jobs), "pseudo videos", show=progress) as step:
         for label, number, source, file in jobs:
             mask = (folder / file).with_suffix(".mask.npy")
@@ -110,23 +109,6 @@ def export_videos(
             temporary.write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
     num_normal = sum(job[0] == NORMAL for job in jobs)
     return Export(lists[0], lists[1], num_normal, len(jobs) - num_normal)
-
-
-def _claim(folder: Path, manifest: dict[str, Any]) -> None:
-    """Write the manifest first; refuse a folder that has another one."""
-    path = folder / "manifest.json"
-    if path.exists():
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{path}: not readable as JSON: {error}") from error
-        if found != json.loads(json.dumps(manifest)):
-            raise ValueError(
-                f"{folder}: holds pseudo videos of another run, sources or choices; "
-                "take another folder"
-            )
-    else:
-        write_json(path, manifest)
 
 
 def _save(path: Path, array: Any) -> None:

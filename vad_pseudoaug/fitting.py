@@ -8,9 +8,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from .baseline import Baseline
+from .baseline import Baseline, cross_scores
 from .recipe import Recipe
-from .selection import Selection, select_above
+from .selection import Selection, select_above, select_ranked
 from .training import History, train_vae
 from .vae import MultiTaskVAE, VAEConfig
 from .videos import VideoSet
@@ -34,17 +34,26 @@ class Fitted(NamedTuple):
     unit_norm: bool
 
 
-def fit_vae(
+def select_snippets(
     normal: VideoSet,
     abnormal: VideoSet,
     recipe: Recipe,
     *,
     seed: int,
     device: torch.device | str,
-    state_path: str | os.PathLike[str] | None,
     progress: bool | None,
-) -> Fitted:
-    """Learn by a recipe; arguments and errors as in `PseudoVideoSampler.fit`."""
+) -> Selection:
+    """Select the abnormal snippets of abnormal videos as the recipe says."""
+    if recipe.selection == "ranked":
+        normal_scores, scores = cross_scores(
+            normal, abnormal, recipe=recipe, seed=seed, device=device, progress=progress
+        )
+        return select_ranked(
+            scores,
+            normal_scores,
+            top_share=recipe.top_share,
+            normal_quantile=recipe.normal_quantile,
+        )
     # The validation split serves to choose configurations. Here one is chosen, so
     # every training video counts.
     baseline = Baseline.fit(
@@ -56,10 +65,26 @@ def fit_vae(
         device=device,
         progress=progress,
     )
-    selection = select_above(
+    return select_above(
         baseline.score(abnormal),
         threshold=recipe.threshold,
         titles=[abnormal.title(i) for i in range(len(abnormal))],
+    )
+
+
+def fit_vae(
+    normal: VideoSet,
+    abnormal: VideoSet,
+    recipe: Recipe,
+    *,
+    seed: int,
+    device: torch.device | str,
+    state_path: str | os.PathLike[str] | None,
+    progress: bool | None,
+) -> Fitted:
+    """Learn by a recipe; arguments and errors as in `PseudoVideoSampler.fit`."""
+    selection = select_snippets(
+        normal, abnormal, recipe, seed=seed, device=device, progress=progress
     )
     config = VAEConfig(
         feature_dim=normal.feature_dim,

@@ -71,7 +71,12 @@ def order_sources(
 
 
 def draw_mask(
-    length: int, label: int, share: float, *, generator: torch.Generator
+    length: int,
+    label: int,
+    share: float,
+    *,
+    generator: torch.Generator,
+    placement: str = "scattered",
 ) -> Tensor:
     """Choose which snippets of a video to generate (section 3.2.3).
 
@@ -81,6 +86,7 @@ def draw_mask(
             share of a pseudo abnormal one, rounded down but at least one.
         share: The paper takes 1/2.
         generator: Source of the choice.
+        placement: "scattered" anywhere, as in the paper, or in one "run".
 
     Returns:
         The snippets' numbers, ascending.
@@ -88,30 +94,47 @@ def draw_mask(
     if label == NORMAL:
         return torch.arange(length, device=generator.device)
     count = max(1, int(length * share))
+    if placement == "run":
+        last = length - count + 1
+        start = torch.randint(last, (), generator=generator, device=generator.device)
+        return start + torch.arange(count, device=generator.device)
     order = torch.randperm(length, generator=generator, device=generator.device)
     return order[:count].sort().values
 
 
 def translate_rows(
-    vae: MultiTaskVAE, rows: Tensor, noise: Tensor, label: int
+    vae: MultiTaskVAE,
+    rows: Tensor,
+    noise: Tensor,
+    label: int,
+    *,
+    strength: Tensor | None = None,
 ) -> Tensor:
     """Encode, add the noise given, decode as class `label`.
+
+    With a strength, what is returned is the row itself plus that weight times the
+    difference of the two decoders at the same z: what both reconstruct badly cancels.
 
     Args:
         vae: Where the rows are moved to.
         rows: `(M, D)`.
         noise: `(M, latent)`, standard normal.
         label: 0 normal or 1 abnormal.
+        strength: `(M,)`, or None for the decoder's output.
 
     Returns:
         `(M, D)`.
     """
     weight = vae.mean_head.weight
     parts = []
-    for part, shift in zip(
-        rows.split(CHUNK_ROWS), noise.split(CHUNK_ROWS), strict=True
-    ):
-        mean, log_var = vae.encode(part.to(weight))
-        z = reparameterise(mean, log_var, shift.to(weight))
-        parts.append(vae.decode(z, label))
+    for start in range(0, len(rows), CHUNK_ROWS):
+        chunk = slice(start, start + CHUNK_ROWS)
+        part = rows[chunk].to(weight)
+        mean, log_var = vae.encode(part)
+        z = reparameterise(mean, log_var, noise[chunk].to(weight))
+        made = vae.decode(z, label)
+        if strength is not None:
+            difference = made - vae.decode(z, 1 - label)
+            made = part + strength[chunk, None].to(weight) * difference
+        parts.append(made)
     return torch.cat(parts)

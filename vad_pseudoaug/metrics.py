@@ -1,51 +1,19 @@
-"""Frame-level figures of merit, and paired intervals (section 2.3 of the paper)."""
+"""Frame-level figures of merit (section 2.3 of the paper).
+
+All of them are computed from a `Ranking`: the frames of all test videos in the order of
+their scores. A video may have a weight, so that a bootstrap over videos costs one sort
+and many cumulative sums, not many sorts.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import rankdata
 
-
-def roc_auc(labels: ArrayLike, scores: ArrayLike) -> float:
-    """Area under the ROC curve: the chance that an anomalous frame scores higher.
-
-    Ties count one half. Computed from mid-ranks (Mann-Whitney), exactly.
-
-    Args:
-        labels: `(F,)`, 1 anomalous, 0 normal.
-        scores: `(F,)`, any finite values.
-
-    Returns:
-        A value in [0, 1].
-
-    Raises:
-        ValueError: If shapes differ, a value is not finite or a class is missing.
-
-    Example:
-        >>> roc_auc([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8])
-        0.75
-    """
-    truth, values = _check(labels, scores)
-    num_positive = int(truth.sum())
-    ranks = rankdata(values)
-    above = ranks[truth].sum() - num_positive * (num_positive + 1) / 2
-    return float(above / (num_positive * (len(truth) - num_positive)))
-
-
-def roc_curve(
-    labels: ArrayLike, scores: ArrayLike
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Points of the ROC curve: false and true positive rates, from (0, 0) to (1, 1)."""
-    true_positives, positives, total = _cumulate(*_check(labels, scores))
-    false_positives = total - true_positives
-    num_positive, num_negative = positives, total[-1] - positives
-    return (
-        np.concatenate(([0.0], false_positives / num_negative)),
-        np.concatenate(([0.0], true_positives / num_positive)),
-    )
+Floats = NDArray[np.float64]
 
 
 class AveragePrecision(NamedTuple):
@@ -61,47 +29,192 @@ class AveragePrecision(NamedTuple):
     trapezoid: float
 
 
-def average_precision(labels: ArrayLike, scores: ArrayLike) -> AveragePrecision:
-    """Area under the precision-recall curve; arguments and errors as in `roc_auc`."""
-    true_positives, positives, total = _cumulate(*_check(labels, scores))
-    precision = np.concatenate(([1.0], true_positives / total))
-    recall = np.concatenate(([0.0], true_positives / positives))
-    width = np.diff(recall)
-    return AveragePrecision(
-        float((width * precision[1:]).sum()),
-        float((width * (precision[1:] + precision[:-1]) / 2).sum()),
-    )
-
-
-class Interval(NamedTuple):
-    """A mean with its 95 % interval."""
-
-    mean: float
-    low: float
-    high: float
-
-
-def paired_bootstrap(
-    differences: ArrayLike, *, num_resamples: int = 10_000, seed: int = 0
-) -> Interval:
-    """Mean of paired differences with a 95 % percentile interval over the pairs.
+class Ranking:
+    """The frames of some videos, in falling order of their scores.
 
     Args:
-        differences: `(R,)`, one for each pair of runs, R >= 2.
-        num_resamples: Number of bootstrap resamples.
-        seed: Seed of the resamples.
+        labels: For each video `(F,)`, 1 anomalous, 0 normal.
+        scores: For each video `(F,)`, any finite values. Ties count one half.
 
     Raises:
-        ValueError: If there are fewer than two differences.
+        ValueError: If shapes differ, or a value is not finite.
     """
-    values = np.asarray(differences, dtype=np.float64)
-    if values.ndim != 1 or len(values) < 2:
-        raise ValueError(f"differences: expected two or more, got shape {values.shape}")
-    draws = np.random.default_rng(seed).integers(
-        len(values), size=(num_resamples, len(values))
+
+    def __init__(self, labels: Sequence[ArrayLike], scores: Sequence[ArrayLike]):
+        values, positives, totals, videos = [], [], [], []
+        for number, (truth, score) in enumerate(zip(labels, scores, strict=True)):
+            truth, score = _check(truth, score)
+            # Frames of one snippet share a score: they are counted together.
+            distinct, inverse = np.unique(score, return_inverse=True)
+            values.append(distinct)
+            positives.append(np.bincount(inverse.ravel(), truth, len(distinct)))
+            totals.append(np.bincount(inverse.ravel(), minlength=len(distinct)))
+            videos.append(np.full(len(distinct), number))
+        flat = np.concatenate(values)
+        order = np.argsort(-flat, kind="stable")
+        self.num_videos = len(values)
+        self._video = np.concatenate(videos)[order]
+        self._positive = np.concatenate(positives)[order]
+        self._negative = np.concatenate(totals)[order] - self._positive
+        self._last = np.append(np.flatnonzero(np.diff(flat[order])), len(flat) - 1)
+
+    def _curve(self, weights: Floats | None) -> tuple[Floats, Floats]:
+        """Return true and false positives `(..., P)` at each distinct score."""
+        if weights is None:
+            weights = np.ones(self.num_videos)
+        weight = np.asarray(weights, dtype=np.float64)[..., self._video]
+        hits = np.cumsum(weight * self._positive, axis=-1)[..., self._last]
+        alarms = np.cumsum(weight * self._negative, axis=-1)[..., self._last]
+        return hits, alarms
+
+    def roc_curve(self) -> tuple[Floats, Floats]:
+        """Return false and true positive rates, from (0, 0) to (1, 1)."""
+        hits, alarms = self._curve(None)
+        self._require_both(hits[-1], alarms[-1])
+        return _from_zero(alarms / alarms[-1]), _from_zero(hits / hits[-1])
+
+    def auc(self, weights: Floats | None = None) -> Any:
+        """Area under the ROC curve, with each video counted `weights` times.
+
+        Args:
+            weights: `(V,)`, or `(R, V)` for R resamples; None counts each once.
+
+        Returns:
+            A float, or `(R,)`; NaN for a resample in which a class is missing.
+        """
+        hits, alarms = self._curve(weights)
+        area = _trapezoid(_from_zero(alarms), _from_zero(hits))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            found = area / (hits[..., -1] * alarms[..., -1])
+        return found if weights is not None else self._single(found)
+
+    def average_precision(
+        self, weights: Floats | None = None, *, rule: str = "step"
+    ) -> Any:
+        """Area under the precision-recall curve; arguments as in `auc`.
+
+        Args:
+            weights: As in `auc`.
+            rule: "step" or "trapezoid", see `AveragePrecision`.
+        """
+        hits, alarms = self._curve(weights)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            precision = hits / (hits + alarms)
+            recall = _from_zero(hits / hits[..., -1:])
+        # The first points of a resample have no frame at all where weights are 0.
+        precision = np.where(np.isnan(precision), 1.0, precision)
+        if rule == "trapezoid":
+            found = _trapezoid(recall, _from_zero(precision, first=1.0))
+        elif rule == "step":
+            found = (np.diff(recall, axis=-1) * precision).sum(axis=-1)
+        else:
+            raise ValueError(f"rule: expected 'step' or 'trapezoid', got {rule!r}")
+        return found if weights is not None else self._single(found)
+
+    def _single(self, value: Any) -> float:
+        self._require_both(self._positive.sum(), self._negative.sum())
+        return float(value)
+
+    @staticmethod
+    def _require_both(num_positive: float, num_negative: float) -> None:
+        if not (num_positive and num_negative):
+            raise ValueError("labels: expected both normal and anomalous frames")
+
+
+def roc_auc(labels: ArrayLike, scores: ArrayLike) -> float:
+    """Area under the ROC curve: the chance that an anomalous frame scores higher.
+
+    Args:
+        labels: `(F,)`, 1 anomalous, 0 normal.
+        scores: `(F,)`, any finite values. Ties count one half.
+
+    Returns:
+        A value in [0, 1].
+
+    Raises:
+        ValueError: If shapes differ, a value is not finite or a class is missing.
+
+    Example:
+        >>> roc_auc([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8])
+        0.75
+    """
+    area: float = Ranking([labels], [scores]).auc()
+    return area
+
+
+def roc_curve(labels: ArrayLike, scores: ArrayLike) -> tuple[Floats, Floats]:
+    """Points of the ROC curve: false and true positive rates, from (0, 0) to (1, 1)."""
+    return Ranking([labels], [scores]).roc_curve()
+
+
+def average_precision(labels: ArrayLike, scores: ArrayLike) -> AveragePrecision:
+    """Area under the precision-recall curve; arguments and errors as in `roc_auc`."""
+    ranking = Ranking([labels], [scores])
+    return AveragePrecision(
+        ranking.average_precision(), ranking.average_precision(rule="trapezoid")
     )
-    low, high = np.quantile(values[draws].mean(axis=1), (0.025, 0.975))
-    return Interval(float(values.mean()), float(low), float(high))
+
+
+class FrameFigures(NamedTuple):
+    """Frame-level figures over some test videos, all in [0, 1].
+
+    Attributes:
+        auc: Area under the ROC curve, the frames of all videos concatenated.
+        ap: Step-wise average precision.
+        ap_trapezoid: The same by the trapezoid rule, as RTFM reports it.
+        abnormal_auc: AUC over the frames of videos with an anomalous frame alone: how
+            well anomalies are found in time.
+        per_video_auc: Mean of the AUC within each video that has both kinds of frame.
+        false_alarms: Share of the frames of normal videos that score above 0.5.
+    """
+
+    auc: float
+    ap: float
+    ap_trapezoid: float
+    abnormal_auc: float
+    per_video_auc: float
+    false_alarms: float
+
+
+FALSE_ALARM_THRESHOLD = 0.5
+
+
+def frame_figures(
+    labels: Sequence[ArrayLike], scores: Sequence[ArrayLike]
+) -> FrameFigures:
+    """Compute all figures of a scorer on test videos.
+
+    Args:
+        labels: For each video `(F,)`, 1 anomalous, 0 normal.
+        scores: For each video `(F,)`.
+
+    Returns:
+        The figures; NaN where the videos do not define one (`abnormal_auc` where
+        abnormal videos are anomalous throughout, `false_alarms` without normal videos).
+
+    Raises:
+        ValueError: If shapes differ, a value is not finite or a class is missing.
+    """
+    pairs = [_check(*pair) for pair in zip(labels, scores, strict=True)]
+    ranking = Ranking(labels, scores)
+    abnormal = [(truth, score) for truth, score in pairs if truth.any()]
+    partial = [pair for pair in abnormal if not pair[0].all()]
+    normal = [score for truth, score in pairs if not truth.any()]
+    nan = float("nan")
+    return FrameFigures(
+        auc=ranking.auc(),
+        ap=ranking.average_precision(),
+        ap_trapezoid=ranking.average_precision(rule="trapezoid"),
+        abnormal_auc=Ranking(*zip(*abnormal, strict=True)).auc() if partial else nan,
+        per_video_auc=(
+            float(np.mean([roc_auc(*pair) for pair in partial])) if partial else nan
+        ),
+        false_alarms=(
+            float((np.concatenate(normal) > FALSE_ALARM_THRESHOLD).mean())
+            if normal
+            else nan
+        ),
+    )
 
 
 def _check(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.bool_], Any]:
@@ -113,19 +226,13 @@ def _check(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.bool_], Any
         )
     if not np.isfinite(values).all():
         raise ValueError("scores: expected finite values, got NaN or infinity")
-    if truth.all() or not truth.any():
-        raise ValueError("labels: expected both normal and anomalous frames")
     return truth, values
 
 
-def _cumulate(
-    truth: NDArray[np.bool_], values: Any
-) -> tuple[NDArray[np.int64], int, NDArray[np.int64]]:
-    """Count from the highest score down, at the last frame of each run of ties.
+def _from_zero(values: Floats, *, first: float = 0.0) -> Floats:
+    start = np.full((*values.shape[:-1], 1), first)
+    return np.concatenate((start, values), axis=-1)
 
-    Returns:
-        True positives so far, all positives, frames so far.
-    """
-    order = np.argsort(-values, kind="stable")
-    last = np.append(np.flatnonzero(np.diff(values[order])), len(values) - 1)
-    return np.cumsum(truth[order])[last], int(truth.sum()), last + 1
+
+def _trapezoid(x: Floats, y: Floats) -> Any:
+    return (np.diff(x, axis=-1) * (y[..., 1:] + y[..., :-1]) / 2).sum(axis=-1)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import csv
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,13 +13,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from .baseline import to_frames
+from .baseline import SNIPPET_FRAMES, to_frames
 from .data import ped2
-from .features import read_features, read_list
-from .metrics import average_precision, roc_auc
+from .features import Layout, read_features, read_list
+from .ground_truth import FrameLabels, read_ground_truth
+from .metrics import FrameFigures, frame_figures
 from .randomness import make_generator
+from .videos import VideoSet, as_pair
 
 Score = Callable[[NDArray[np.float32]], NDArray[Any]]
+
+# Normal and abnormal videos to train, normal and abnormal videos to test: the paper's
+# tables 1 and 2.
+PUBLISHED_COUNTS = {
+    "shanghaitech": (175, 63, 155, 44),
+    "ucf-crime": (800, 810, 150, 140),
+}
 
 
 class LabelledVideo(NamedTuple):
@@ -25,51 +36,104 @@ class LabelledVideo(NamedTuple):
 
     name: str
     features: NDArray[np.float32]
-    frame_labels: NDArray[np.uint8]
-
-
-class FrameResult(NamedTuple):
-    """Frame-level figures over all test videos.
-
-    Attributes:
-        auc: Area under the ROC curve.
-        ap: Step-wise average precision.
-    """
-
-    auc: float
-    ap: float
+    frame_labels: FrameLabels
 
 
 @dataclass(frozen=True)
 class Split:
     """Training videos by class, and test videos with frame labels."""
 
-    normal: Sequence[Path]
-    abnormal: Sequence[Path]
+    normal: Sequence[Any]
+    abnormal: Sequence[Any]
     test: Sequence[LabelledVideo]
 
     @property
-    def labels(self) -> NDArray[np.uint8]:
-        """The frame labels of all test videos, concatenated."""
-        return np.concatenate([video.frame_labels for video in self.test])
+    def labels(self) -> list[FrameLabels]:
+        """The frame labels of each test video."""
+        return [video.frame_labels for video in self.test]
 
-    def frame_scores(self, score: Score) -> NDArray[np.float64]:
-        """Score all test videos' frames, concatenated.
+    @property
+    def counts(self) -> tuple[int, int, int, int]:
+        """Normal and abnormal training videos, normal and abnormal test videos."""
+        abnormal = sum(bool(labels.any()) for labels in self.labels)
+        normal = len(self.test) - abnormal
+        return len(self.normal), len(self.abnormal), normal, abnormal
+
+    def check_counts(self, name: str) -> None:
+        """Make sure that the split is a published one, by its counts.
+
+        Raises:
+            ValueError: If a count differs.
+        """
+        expected = PUBLISHED_COUNTS[name]
+        if self.counts != expected:
+            raise ValueError(
+                f"{name}: expected {expected} normal and abnormal videos to train and "
+                f"to test, got {self.counts}"
+            )
+
+    def snippet_scores(self, score: Score) -> list[NDArray[np.float32]]:
+        """Score the snippets of each test video.
 
         Args:
             score: Gives each snippet of a video `(N, T, D)` a score, `(T,)`.
-        """
-        parts = [
-            to_frames(score(video.features), len(video.frame_labels))
-            for video in self.test
-        ]
-        return np.concatenate(parts).astype(np.float64)
 
-    def evaluate(self, score: Score) -> FrameResult:
+        Raises:
+            ValueError: If it gives another number of scores, or one is not finite.
+        """
+        found = []
+        for video in self.test:
+            scores = np.asarray(score(video.features), dtype=np.float32)
+            if scores.shape != video.features.shape[1:2]:
+                raise ValueError(
+                    f"{video.name}: expected one score a snippet, "
+                    f"{video.features.shape[1]}, got shape {scores.shape}"
+                )
+            if not np.isfinite(scores).all():
+                raise ValueError(f"{video.name}: a score is NaN or infinite")
+            found.append(scores)
+        return found
+
+    def frame_scores(self, score: Score) -> list[NDArray[np.float32]]:
+        """Score the frames of each test video, each by its snippet's score."""
+        return self.to_frames(self.snippet_scores(score))
+
+    def to_frames(
+        self, scores: Sequence[NDArray[np.float32]]
+    ) -> list[NDArray[np.float32]]:
+        """Give each frame of each test video the score of its snippet."""
+        return [
+            to_frames(own, len(video.frame_labels))
+            for own, video in zip(scores, self.test, strict=True)
+        ]
+
+    def evaluate(self, score: Score) -> FrameFigures:
         """Compute the frame-level figures of a score function."""
-        labels, scores = self.labels, self.frame_scores(score)
-        return FrameResult(
-            roc_auc(labels, scores), average_precision(labels, scores).step
+        return frame_figures(self.labels, self.frame_scores(score))
+
+    def standardised(self) -> Split:
+        """Return the split with each feature at mean 0 and spread 1 in training.
+
+        For features of unlike units, as statistics of tracks. Mean and spread are
+        those of all training snippets; all videos are held in memory.
+        """
+        normal, abnormal = as_pair(self.normal, self.abnormal)
+        rows = np.concatenate(
+            [v.reshape(-1, v.shape[-1]) for v in (*normal, *abnormal)], dtype=np.float64
+        )
+        mean, spread = rows.mean(axis=0), rows.std(axis=0)
+        spread[spread == 0] = 1
+
+        def scale(features: NDArray[np.float32]) -> NDArray[np.float32]:
+            scaled: NDArray[np.float32] = ((features - mean) / spread).astype(
+                np.float32
+            )
+            return scaled
+
+        return Split(
+            [scale(video) for video in normal],
+            [scale(video) for video in abnormal],
+            [video._replace(features=scale(video.features)) for video in self.test],
         )
 
 
@@ -80,9 +144,8 @@ def ped2_split(draw: int = 0) -> Split:
         draw: Number of the draw; the literature reports ten.
 
     Example:
-        >>> split = ped2_split(0)
-        >>> len(split.normal), len(split.abnormal), len(split.test)
-        (4, 6, 18)
+        >>> ped2_split(0).counts
+        (4, 6, 12, 6)
     """
     folder = ped2()
     generator = make_generator(draw)
@@ -93,10 +156,126 @@ def ped2_split(draw: int = 0) -> Split:
         order = torch.randperm(len(videos), generator=generator, device="cpu").tolist()
         train.append([videos[i] for i in sorted(order[:count])])
         test += [videos[i] for i in sorted(order[count:])]
-    return Split(train[0], train[1], [_read_labelled(folder, path) for path in test])
+    return Split(train[0], train[1], _label(test, folder / "frame_labels"))
 
 
-def _read_labelled(folder: Path, path: Path) -> LabelledVideo:
-    name = path.stem.removesuffix("_i3d")
-    labels = np.load(folder / "frame_labels" / f"{name}.npy", allow_pickle=False)
-    return LabelledVideo(name, read_features(path), labels)
+@dataclass(frozen=True)
+class Data:
+    """Where the videos of an experiment are: what a configuration file can say.
+
+    Attributes:
+        kind: "ped2", the features that are shipped, a new draw for each seed;
+            "folder", see `read_folder`; "lists", see `read_split`.
+        paths: Names and paths that the kind needs.
+        layout: Order of the axes of features in files.
+        standardise: See `Split.standardised`.
+        expect: Name of a published split whose counts the data must have.
+    """
+
+    kind: str
+    paths: Mapping[str, str]
+    layout: Layout | None = None
+    standardise: bool = False
+    expect: str | None = None
+
+    def split(self, seed: int) -> Split:
+        """Return the split of a run."""
+        if self.kind == "ped2":
+            split = ped2_split(seed)
+        elif self.kind == "folder":
+            split = read_folder(self.paths["folder"])
+        else:
+            split = read_split(**self.paths, layout=self.layout)
+        if self.expect is not None:
+            split.check_counts(self.expect)
+        return split.standardised() if self.standardise else split
+
+
+def read_split(
+    normal: str | os.PathLike[str],
+    abnormal: str | os.PathLike[str],
+    test: str | os.PathLike[str],
+    truth: str | os.PathLike[str],
+    *,
+    layout: Layout | None = None,
+) -> Split:
+    """Read a split from three list files and a ground truth.
+
+    Args:
+        normal: List file of the normal training videos.
+        abnormal: List file of the abnormal training videos.
+        test: List file of the test videos, in the order of the ground truth.
+        truth: See `read_ground_truth`.
+        layout: Order of the axes of the features.
+    """
+    return Split(
+        VideoSet(normal, layout=layout, name="normal"),
+        VideoSet(abnormal, layout=layout, name="abnormal"),
+        _label(read_list(test), truth, layout),
+    )
+
+
+def read_folder(folder: str | os.PathLike[str]) -> Split:
+    """Read a split from a folder of two tables and two archives.
+
+    The folder holds `train.csv` and `test.csv`, with the columns `video` and `label`
+    (1 abnormal), `features.npz` with `(T, D)` or `(N, T, D)` for each video, and
+    `frame_labels_test.npz` with `(F,)` for each test video.
+
+    Raises:
+        FileNotFoundError: If one of them is missing, or a video in one of them.
+        ValueError: If a table is broken.
+    """
+    folder = Path(folder)
+    rows = {name: _read_table(folder / f"{name}.csv") for name in ("train", "test")}
+    path = folder / "features.npz"
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+        missing = sorted({*rows["train"], *rows["test"]} - set(archive.files))
+        if missing:
+            raise FileNotFoundError(
+                f"{path}: lacks {len(missing)} videos, such as {missing[0]}"
+            )
+        features = {name: archive[name] for part in rows.values() for name in part}
+    by_label = {
+        label: VideoSet(
+            [features[name] for name, one in rows["train"].items() if one == label],
+            name=word,
+        )
+        for label, word in enumerate(("normal", "abnormal"))
+    }
+    names = list(rows["test"])
+    videos = VideoSet([features[name] for name in names], name="test")
+    lengths = [SNIPPET_FRAMES * video.shape[1] for video in videos]
+    labels = read_ground_truth(folder / "frame_labels_test.npz", names, lengths)
+    return Split(
+        by_label[0],
+        by_label[1],
+        [LabelledVideo(*video) for video in zip(names, videos, labels, strict=True)],
+    )
+
+
+def _read_table(path: Path) -> dict[str, int]:
+    with path.open(newline="", encoding="utf-8") as file:
+        try:
+            rows = {row["video"]: int(row["label"]) for row in csv.DictReader(file)}
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{path}: expected the columns video and label, 0 or 1"
+            ) from error
+    if not rows or not set(rows.values()) <= {0, 1}:
+        raise ValueError(f"{path}: expected videos with a label of 0 or 1")
+    return rows
+
+
+def _label(
+    paths: Sequence[Path],
+    truth: str | os.PathLike[str],
+    layout: Layout | None = None,
+) -> list[LabelledVideo]:
+    names = [path.stem for path in paths]
+    features = [read_features(path, layout=layout) for path in paths]
+    lengths = [SNIPPET_FRAMES * video.shape[1] for video in features]
+    labels = read_ground_truth(truth, names, lengths)
+    return [
+        LabelledVideo(*video) for video in zip(names, features, labels, strict=True)
+    ]

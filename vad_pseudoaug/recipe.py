@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 
 def _choice(default: Any, text: str) -> Any:
@@ -33,8 +33,18 @@ class Recipe:
     baseline_epochs: int = _choice(100, "epochs of the baseline")
     baseline_lr: float = _choice(1e-3, "learning rate of the baseline (Adam)")
     baseline_batch_size: int = _choice(32, "videos in a batch of the baseline")
+    selection: Literal["threshold", "ranked"] = _choice(
+        "threshold",
+        "which snippets of abnormal videos are abnormal: those above a threshold, or "
+        "the highest of each video by a cross-fitted baseline",
+    )
     threshold: float = _choice(
         0.5, "baseline score above which a snippet of an abnormal video is abnormal"
+    )
+    folds: int = _choice(5, "parts that a cross-fitted baseline leaves out in turn")
+    top_share: float = _choice(0.2, "share of a video's snippets that are ranked high")
+    normal_quantile: float = _choice(
+        0.95, "share of normal snippets that a ranked snippet must exceed"
     )
     hidden_dims: tuple[int, ...] = _choice(
         (1024, 512), "widths of the encoder's hidden layers; decoders mirror them"
@@ -44,6 +54,11 @@ class Recipe:
     reduction: Literal["sum", "mean"] = _choice(
         "sum", "squared error summed ('sum') or averaged ('mean') over features (ours)"
     )
+    batching: Literal["video", "mixed"] = _choice(
+        "video", "a VAE batch: one video, or as many snippets of each class"
+    )
+    batch_size: int = _choice(256, "snippets in a mixed batch")
+    steps_per_epoch: int = _choice(100, "mixed batches in an epoch")
     epochs: int = _choice(100, "epochs of the VAE")
     lr: float = _choice(1e-4, "learning rate of the VAE (Adam)")
     lr_decay: float = _choice(0.95, "factor on the learning rate after each epoch")
@@ -51,6 +66,16 @@ class Recipe:
     share: float = _choice(
         0.5, "share of a normal video's snippets that a pseudo abnormal video replaces"
     )
+    placement: Literal["scattered", "run"] = _choice(
+        "scattered", "where they are: anywhere, or in one run"
+    )
+    translation: Literal["swap", "residual"] = _choice(
+        "swap",
+        "what is generated: the decoder's output, or the source and the difference of "
+        "the two decoders",
+    )
+    min_strength: float = _choice(0.5, "lowest weight of that difference")
+    max_strength: float = _choice(1.5, "highest weight of that difference")
     per_video: float = _choice(
         2.0, "pseudo videos per real video; below 1, a random part of the videos"
     )
@@ -72,12 +97,21 @@ class Recipe:
                 raise ValueError(f"{one.name}: expected {expected}, got {value!r}")
             if isinstance(value, list):  # from JSON
                 object.__setattr__(self, one.name, tuple(value))
-        if self.reduction not in ("sum", "mean"):
+        for name, known in ALTERNATIVES.items():
+            value = getattr(self, name)
+            if value not in known:
+                raise ValueError(
+                    f"{name}: expected {' or '.join(map(repr, known))}, got {value!r}"
+                )
+        for name in ("share", "top_share"):
+            value = getattr(self, name)
+            if not 0 < value <= 1:
+                raise ValueError(f"{name}: expected a value in (0, 1], got {value}")
+        if self.normal_quantile > 1 or self.min_strength > self.max_strength:
             raise ValueError(
-                f"reduction: expected 'sum' or 'mean', got {self.reduction!r}"
+                "expected normal_quantile <= 1 and min_strength <= max_strength, got "
+                f"{self.normal_quantile}, {self.min_strength}, {self.max_strength}"
             )
-        if not 0 < self.share <= 1:
-            raise ValueError(f"share: expected a value in (0, 1], got {self.share}")
 
     @classmethod
     def named(cls, recipe: str | Recipe = "paper", /, **choices: Any) -> Recipe:
@@ -116,4 +150,21 @@ def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
-RECIPES: Mapping[str, Recipe] = {"paper": Recipe()}
+ALTERNATIVES: Mapping[str, tuple[str, ...]] = {
+    one.name: get_args(get_type_hints(Recipe)[one.name])
+    for one in fields(Recipe)
+    if get_origin(get_type_hints(Recipe)[one.name]) is Literal
+}
+RECIPES: Mapping[str, Recipe] = {
+    "paper": Recipe(),
+    "robust": Recipe(
+        name="robust",
+        selection="ranked",
+        batching="mixed",
+        epochs=30,
+        lr=3e-4,
+        lr_decay=0.9,
+        placement="run",
+        translation="residual",
+    ),
+}

@@ -204,9 +204,15 @@ class PseudoVideoSampler:
         mask = torch.zeros(
             (num_videos, num_snippets), dtype=torch.bool, device=batch.device
         )
-        noise = []
+        noise, strength = [], []
         for video, length in enumerate(lengths.tolist()):
-            where = draw_mask(length, label, self.recipe.share, generator=generator)
+            where = draw_mask(
+                length,
+                label,
+                self.recipe.share,
+                generator=generator,
+                placement=self.recipe.placement,
+            )
             mask[video, where.to(mask.device)] = True
             noise.append(
                 torch.randn(
@@ -216,11 +222,19 @@ class PseudoVideoSampler:
                     dtype=torch.float32,
                 )
             )
+            if self.recipe.translation == "residual":
+                strength.append(self._strength(generator).expand(len(where)))
         by_snippet = batch.transpose(1, 2).clone()  # (B, T, N, D)
         chosen = by_snippet[mask]  # (M, N, D)
         shared = torch.cat(noise)[:, None].expand(-1, num_crops, -1)  # (M, N, latent)
         translated = translate_rows(
-            self.vae, chosen.flatten(0, 1), shared.flatten(0, 1), label
+            self.vae,
+            chosen.flatten(0, 1),
+            shared.flatten(0, 1),
+            label,
+            strength=(
+                torch.cat(strength).repeat_interleave(num_crops) if strength else None
+            ),
         )
         if self.non_negative:
             translated = translated.clamp_(min=0)
@@ -233,6 +247,14 @@ class PseudoVideoSampler:
         if given.ndim < 4:
             mask, source, lengths = mask[0], source[0], lengths[0]
         return PseudoVideo(pseudo.view(given.shape), label, mask, source, lengths)
+
+    def _strength(self, generator: torch.Generator) -> Tensor:
+        """Draw the weight of the difference of the decoders, for one video."""
+        draw = torch.rand(
+            (), generator=generator, device=generator.device, dtype=torch.float32
+        )
+        low, high = self.recipe.min_strength, self.recipe.max_strength
+        return low + (high - low) * draw
 
     def sources(self, label: int) -> VideoSet:
         """Return the real videos that pseudo videos of class `label` are made of.

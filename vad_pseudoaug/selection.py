@@ -43,6 +43,44 @@ class Selection:
         }
 
 
+def select_ranked(
+    scores: Sequence[NDArray[np.floating[Any]]],
+    normal_scores: Sequence[NDArray[np.floating[Any]]],
+    *,
+    top_share: float = 0.2,
+    normal_quantile: float = 0.95,
+) -> Selection:
+    """Select the highest snippets of each abnormal video.
+
+    A share of each video, rounded up, that also scores above a quantile of the normal
+    videos' snippets: a threshold of one's own for each video does not depend on how far
+    the video's mean was pushed up.
+
+    Args:
+        scores: For each abnormal video `(T,)`, best by a scorer that never saw it.
+        normal_scores: The same for normal videos.
+        top_share: Share of a video's snippets.
+        normal_quantile: Share of all normal snippets that a score must exceed.
+
+    Raises:
+        ValueError: If no snippet of any video is selected.
+    """
+    guard = float(np.quantile(np.concatenate(normal_scores), normal_quantile))
+    masks = []
+    for score in scores:
+        count = int(np.ceil(top_share * len(score)))
+        mask = np.zeros(len(score), dtype=bool)
+        mask[np.argsort(-score, kind="stable")[:count]] = True
+        masks.append(mask & (score > guard))
+    empty = tuple(i for i, mask in enumerate(masks) if not mask.any())
+    if len(empty) == len(masks):
+        raise ValueError(
+            f"no snippet of the {len(masks)} abnormal videos scores above {guard:.3f}, "
+            f"the {normal_quantile} quantile of the normal ones: lower normal_quantile"
+        )
+    return Selection(tuple(masks), empty)
+
+
 def select_above(
     scores: Sequence[NDArray[np.floating[Any]]],
     *,

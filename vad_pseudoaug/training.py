@@ -6,9 +6,9 @@ import json
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,6 +24,7 @@ from .videos import VideoSet
 History = list[dict[str, float]]
 TERMS = VAELoss._fields[1:]
 SECONDS_BETWEEN_SAVES = 30.0
+VIDEOS_PER_CLASS = 8  # in a mixed batch
 
 
 def train_vae(
@@ -41,6 +42,8 @@ def train_vae(
 
     A batch is one video: all its snippets (of an abnormal video the selected ones),
     with all their crops, at most `recipe.max_snippets` of them, drawn anew each epoch.
+    With `recipe.batching="mixed"` it holds as many snippets of each class, of several
+    videos.
 
     Args:
         model: Trained where it lives.
@@ -65,9 +68,7 @@ def train_vae(
             weights of the last complete epoch.
     """
     optimiser = _adam(model, recipe.lr)
-    batches = [(NORMAL, i) for i in range(len(normal))]
-    batches += [(ABNORMAL, i) for i, m in enumerate(selection.masks) if m.any()]
-    sets = (normal, abnormal)
+    feed = _Feed(normal, abnormal, selection, recipe)
     run = {"seed": seed, "recipe": recipe.to_dict(), "selection": selection.to_dict()}
     history: History = []
     if state_path is not None and Path(state_path).exists():
@@ -76,43 +77,37 @@ def train_vae(
     # The last complete epoch: what an interrupted or diverged run falls back to.
     complete = _get_state(model, optimiser)
     saved_epochs, saved_at = len(history), time.monotonic()
-    total = recipe.epochs * len(batches)
+    total = recipe.epochs * len(feed)
     try:
         with progress_bar(total, "multi-task VAE", show=progress) as step:
-            for _ in range(len(history) * len(batches)):
+            for _ in range(len(history) * len(feed)):
                 step()
             for epoch in range(len(history), recipe.epochs):
                 lr = recipe.lr * recipe.lr_decay**epoch
                 for group in optimiser.param_groups:
                     group["lr"] = lr
                 generator = make_generator(seed, epoch)
-                order = torch.randperm(len(batches), generator=generator, device="cpu")
                 terms = torch.zeros(4, dtype=torch.float64, device="cpu")
                 counts = torch.zeros(2, dtype=torch.float64, device="cpu")
-                for number in order.tolist():
-                    label, index = batches[number]
-                    features = _batch(
-                        sets[label].tensor(index),
-                        selection.masks[index] if label == ABNORMAL else None,
-                        recipe.max_snippets,
-                        generator,
-                    ).to(device, dtype)
-                    labels = torch.full(
-                        (len(features),), label, dtype=torch.int64, device=device
+                for batch in feed.epoch(generator):
+                    loss = model.loss(
+                        batch.features.to(device, dtype),
+                        batch.labels.to(device),
+                        generator=generator,
                     )
-                    loss = model.loss(features, labels, generator=generator)
                     if not math.isfinite(loss.total.item()):
                         raise FloatingPointError(
                             f"training diverged in epoch {epoch + 1}, at "
-                            f"{sets[label].title(index)}: lower the learning rate "
+                            f"{batch.title}: lower the learning rate "
                             f"({recipe.lr}); the last complete epoch is kept"
                         )
                     optimiser.zero_grad(set_to_none=True)
                     loss.total.backward()
                     optimiser.step()
                     values = torch.stack([t.detach() for t in loss[1:]])
-                    terms += values.double().cpu() * len(features)
-                    counts[label] += len(features)
+                    own = torch.bincount(batch.labels, minlength=2)
+                    terms += values.double().cpu() * own.repeat(2)
+                    counts += own
                     step(loss=loss.total.item(), epoch=epoch + 1)
                 means = (terms / counts.repeat(2)).tolist()
                 history.append({"lr": lr, **dict(zip(TERMS, means, strict=True))})
@@ -137,19 +132,75 @@ def _adam(model: MultiTaskVAE, lr: float) -> torch.optim.Adam:
         return torch.optim.Adam(model.parameters(), lr=lr)
 
 
-def _batch(
-    features: Tensor,
-    mask: Any,
-    max_snippets: int,
-    generator: torch.Generator,
-) -> Tensor:
-    """Rows for one step: `(N, T, D)` to `(N * T', D)` with T' <= max_snippets."""
-    if mask is not None:
-        features = features[:, torch.from_numpy(mask)]
-    if features.shape[1] > max_snippets:
-        order = torch.randperm(features.shape[1], generator=generator, device="cpu")
-        features = features[:, order[:max_snippets]]
-    return features.flatten(0, 1)
+class _Batch(NamedTuple):
+    """Rows for one step `(M, D)`, the class of each `(M,)`, and where they are from."""
+
+    features: Tensor
+    labels: Tensor
+    title: str
+
+
+class _Feed:
+    """Gives the batches of an epoch: of one video each, or mixed over videos."""
+
+    def __init__(
+        self, normal: VideoSet, abnormal: VideoSet, selection: Selection, recipe: Recipe
+    ):
+        self._sets = (normal, abnormal)
+        self._masks = selection.masks
+        self._recipe = recipe
+        chosen = [i for i, mask in enumerate(selection.masks) if mask.any()]
+        self._videos = (list(range(len(normal))), chosen)
+
+    def __len__(self) -> int:
+        if self._recipe.batching == "mixed":
+            return self._recipe.steps_per_epoch
+        return sum(map(len, self._videos))
+
+    def epoch(self, generator: torch.Generator) -> Iterator[_Batch]:
+        """Give the batches of one epoch, drawn from `generator`."""
+        if self._recipe.batching == "mixed":
+            for _ in range(self._recipe.steps_per_epoch):
+                yield self._mixed(generator)
+            return
+        numbered = [
+            (label, i) for label in (NORMAL, ABNORMAL) for i in self._videos[label]
+        ]
+        order = torch.randperm(len(numbered), generator=generator, device="cpu")
+        for number in order.tolist():
+            label, index = numbered[number]
+            rows = self._rows(label, index, self._recipe.max_snippets, generator)
+            yield _Batch(rows, _labels(label, rows), self._sets[label].title(index))
+
+    def _mixed(self, generator: torch.Generator) -> _Batch:
+        """Draw as many snippets of each class, of up to 8 videos of each."""
+        parts, labels = [], []
+        for label in (NORMAL, ABNORMAL):
+            videos = self._videos[label]
+            count = min(len(videos), VIDEOS_PER_CLASS)
+            order = torch.randperm(len(videos), generator=generator, device="cpu")
+            each = max(1, self._recipe.batch_size // 2 // count)
+            for number in order[:count].tolist():
+                rows = self._rows(label, videos[number], each, generator)
+                parts.append(rows)
+                labels.append(_labels(label, rows))
+        return _Batch(torch.cat(parts), torch.cat(labels), "a mixed batch")
+
+    def _rows(
+        self, label: int, index: int, max_snippets: int, generator: torch.Generator
+    ) -> Tensor:
+        """Draw snippets of a video: `(N * T', D)` with T' <= max_snippets."""
+        features = self._sets[label].tensor(index)
+        if label == ABNORMAL:
+            features = features[:, torch.from_numpy(self._masks[index])]
+        if features.shape[1] > max_snippets:
+            order = torch.randperm(features.shape[1], generator=generator, device="cpu")
+            features = features[:, order[:max_snippets]]
+        return features.flatten(0, 1)
+
+
+def _labels(label: int, rows: Tensor) -> Tensor:
+    return torch.full((len(rows),), label, dtype=torch.int64, device="cpu")
 
 
 def _get_state(

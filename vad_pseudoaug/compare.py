@@ -1,0 +1,367 @@
+"""Does it help? Paired runs of hosts with and without more videos.
+
+A run is a seed, an arm and a host. With one seed, all arms have the same split, the
+same initial weights and the same order of the data. Every run is a file of its own, so
+an interrupted comparison goes on where it stopped, and arms and seeds may be added.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import itertools
+import json
+import math
+import multiprocessing
+import os
+import re
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import ConcatDataset
+
+from .arms import Arm, Extra, Training, make_extra
+from .baseline import Baseline
+from .checkpoint import atomic_path, claim_folder, write_json
+from .metrics import FrameFigures, frame_figures
+from .protocol import Data, Score, Split
+from .recipe import Recipe
+from .videos import as_pair
+
+Watch: TypeAlias = "Callable[[Score], None] | None"
+Host: TypeAlias = Callable[..., Score]
+RTFM_STEPS = 500
+MAX_BATCH = 32
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What is compared.
+
+    Attributes:
+        data: The videos.
+        arms: Ways to make more videos; the first is what others are compared with.
+        hosts: Names in `HOSTS`, or `MODULE:FUNCTION`, see `find_host`.
+        num_seeds: Number of paired runs; seeds count from 0.
+        choices: Choices of the recipe for all arms.
+    """
+
+    data: Data
+    arms: Sequence[Arm]
+    hosts: Sequence[str] = ("mlp", "rtfm")
+    num_seeds: int = 10
+    choices: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.num_seeds < 2:
+            raise ValueError(f"num_seeds: expected at least 2, got {self.num_seeds}")
+        names = [arm.name for arm in self.arms]
+        if len(set(names)) < len(names) or not names:
+            raise ValueError(f"arms: expected different names, got {', '.join(names)}")
+        for host in self.hosts:
+            find_host(host)
+        Recipe.named(**self.choices)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one run gave.
+
+    Attributes:
+        host: Name of the host.
+        arm: Name of the arm.
+        seed: Its seed.
+        figures: Of the last checkpoint.
+        best_on_test: Highest frame-level AUC of some checkpoints on the test videos,
+            an optimistic figure that the field often reports; None if the host shows
+            no checkpoints.
+        num_extra: Videos added to the normal and to the abnormal ones.
+        seconds: How long the host trained.
+        scores: Of the test snippets, for each test video `(T,)`.
+    """
+
+    host: str
+    arm: str
+    seed: int
+    figures: FrameFigures
+    best_on_test: float | None
+    num_extra: tuple[int, int]
+    seconds: float
+    scores: Sequence[NDArray[np.float32]]
+
+
+def train_mlp(normal: Any, abnormal: Any, seed: int, watch: Watch = None) -> Score:
+    """Train the paper's baseline (section 3.1)."""
+
+    def as_score(model: Baseline) -> Score:
+        return lambda features: model.score([features])[0]
+
+    model = Baseline.fit(
+        normal,
+        abnormal,
+        validation_share=0,
+        seed=seed,
+        progress=False,
+        watch=None if watch is None else lambda model: watch(as_score(model)),
+    )
+    return as_score(model)
+
+
+def train_rtfm(
+    normal: Any, abnormal: Any, seed: int, batch_size: int, watch: Watch = None
+) -> Score:
+    """Train the RTFM-style example."""
+    from vad_pseudoaug.examples import rtfm_style
+
+    options = {"steps": RTFM_STEPS, "batch_size": batch_size}
+    return _train_example(rtfm_style, normal, abnormal, seed, watch, **options)
+
+
+def train_mil(normal: Any, abnormal: Any, seed: int, watch: Watch = None) -> Score:
+    """Train the MIL-style example."""
+    from vad_pseudoaug.examples import mil_style
+
+    return _train_example(mil_style, normal, abnormal, seed, watch)
+
+
+def _train_example(
+    host: Any, normal: Any, abnormal: Any, seed: int, watch: Watch, **options: Any
+) -> Score:
+    def as_score(model: Any) -> Score:
+        def score(features: Any) -> Any:
+            training = model.training
+            scores = host.score(model.eval(), features)
+            model.train(training)
+            return scores
+
+        return score
+
+    watched = None if watch is None else lambda model: watch(as_score(model))
+    model = host.train(normal, abnormal, seed=seed, watch=watched, **options)
+    return as_score(model)
+
+
+HOSTS: Mapping[str, Host] = {"mlp": train_mlp, "rtfm": train_rtfm, "mil": train_mil}
+
+
+def find_host(name: str) -> Host:
+    """Find a host by its name.
+
+    Args:
+        name: One of `HOSTS`, or `MODULE:FUNCTION` of a function `train(normal,
+            abnormal, seed)` that takes two sequences of videos `(N, T, D)` and returns
+            a score function, from `(N, T, D)` to `(T,)`. If it has a keyword `watch`,
+            it may call that with the score function of a checkpoint; if it has one
+            `batch_size`, it is given 32 or, where there are fewer, the number of real
+            videos of the smaller class, the same in all arms.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    if name in HOSTS:
+        return HOSTS[name]
+    module, _, function = name.partition(":")
+    if not function:
+        raise ValueError(
+            f"unknown host {name!r}; there is {', '.join(HOSTS)}, or MODULE:FUNCTION"
+        )
+    try:
+        host: Host = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"host {name!r}: {error}") from error
+    return host
+
+
+def run_comparison(
+    comparison: Comparison,
+    folder: str | os.PathLike[str],
+    *,
+    processes: int = 1,
+    say: Callable[[str], None] = lambda line: None,
+) -> list[Run]:
+    """Do all runs that are not done yet.
+
+    Args:
+        comparison: What is compared.
+        folder: Where results are kept: `runs/HOST/ARM/SEED.json` and `.npy`.
+        processes: Number of processes.
+        say: Gets a line after each arm of each seed, with the time left.
+
+    Returns:
+        All runs, those that were done before included.
+
+    Raises:
+        ValueError: If the folder holds another comparison, or data or arms are not
+            usable.
+    """
+    folder = Path(folder)
+    split = comparison.data.split(0)
+    trained, tested = split.counts[:2], split.counts[2:]
+    say(
+        f"{trained[0]} normal and {trained[1]} abnormal videos to train, "
+        f"{tested[0]} and {tested[1]} to test, {sum(map(len, split.labels))} frames"
+    )
+    record = {
+        "data": asdict(comparison.data),
+        "choices": dict(comparison.choices),
+        "rtfm_steps": RTFM_STEPS,
+    }
+    claim_folder(folder, "compare.json", record)
+    jobs = []
+    for seed, arm in itertools.product(range(comparison.num_seeds), comparison.arms):
+        open_hosts = [
+            host for host in comparison.hosts if not _is_done(folder, host, arm, seed)
+        ]
+        if open_hosts:
+            jobs.append((comparison, folder, seed, arm, open_hosts))
+    started = time.monotonic()
+    for count, (seed, name) in enumerate(_work(jobs, processes), start=1):
+        left = (time.monotonic() - started) / count * (len(jobs) - count) / 60
+        say(f"{count} of {len(jobs)}: seed {seed}, {name}; {left:.0f} min left")
+    return load_runs(comparison, folder)
+
+
+def _work(jobs: Sequence[Any], processes: int) -> Iterator[tuple[int, str]]:
+    if processes == 1:
+        for job in jobs:
+            yield _do_arm(*job)
+        return
+    threads = max(1, (os.cpu_count() or 1) // processes)
+    # Spawned: a forked process would share torch's threads.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(
+        processes, context, initializer=torch.set_num_threads, initargs=(threads,)
+    ) as pool:
+        futures = [pool.submit(_do_arm, *job) for job in jobs]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _do_arm(
+    comparison: Comparison, folder: Path, seed: int, arm: Arm, hosts: Sequence[str]
+) -> tuple[int, str]:
+    """Make the videos of an arm once, and train the hosts on them."""
+    split = comparison.data.split(seed)
+    normal, abnormal = as_pair(split.normal, split.abnormal)
+    choices = {**comparison.choices, **arm.choices}
+    training = Training(
+        normal,
+        abnormal,
+        recipe=Recipe.named(**choices),
+        seed=seed,
+        progress=False,
+    )
+    with warnings.catch_warnings():
+        # Said once for each arm and seed, of videos without a selected snippet.
+        warnings.filterwarnings("ignore", message=".* have no snippet that")
+        extra = make_extra(Arm(arm.name, arm.kind, arm.per_video, choices), training)
+    for host in hosts:
+        _train(split, (normal, abnormal), extra, host, arm, seed, folder)
+    return seed, arm.name
+
+
+def _train(
+    split: Split,
+    videos: tuple[Any, Any],
+    extra: Extra,
+    host: str,
+    arm: Arm,
+    seed: int,
+    folder: Path,
+) -> None:
+    train = find_host(host)
+    checkpoints: list[float] = []
+
+    def watch(score: Score) -> None:
+        checkpoints.append(split.evaluate(score).auc)
+
+    offered = {"watch": watch, "batch_size": min(MAX_BATCH, *map(len, videos))}
+    taken = inspect.signature(train).parameters
+    options = {name: value for name, value in offered.items() if name in taken}
+    more = [
+        ConcatDataset([real, made]) if len(made) else real  # type: ignore[list-item]
+        for real, made in zip(videos, extra, strict=True)
+    ]
+    started = time.monotonic()
+    score = train(*more, seed, **options)
+    seconds = time.monotonic() - started
+    scores = split.snippet_scores(score)
+    figures = frame_figures(split.labels, split.to_frames(scores))
+    path = _path(folder, host, arm, seed)
+    with atomic_path(path.with_suffix(".npy")) as temporary:
+        np.save(temporary, np.concatenate(scores), allow_pickle=False)
+    # Last: where this file is, the run is whole.
+    write_json(
+        path,
+        {
+            "arm": _arm_record(arm),
+            "figures": {
+                name: value if math.isfinite(value) else None  # JSON has no NaN
+                for name, value in figures._asdict().items()
+            },
+            "best_on_test": max([*checkpoints, figures.auc]) if checkpoints else None,
+            "num_extra": [len(extra.normal), len(extra.abnormal)],
+            "seconds": seconds,
+        },
+    )
+
+
+def load_runs(comparison: Comparison, folder: str | os.PathLike[str]) -> list[Run]:
+    """Read the runs of a comparison that are done."""
+    runs = []
+    for seed in range(comparison.num_seeds):
+        lengths = [v.features.shape[1] for v in comparison.data.split(seed).test]
+        for host, arm in itertools.product(comparison.hosts, comparison.arms):
+            if not _is_done(Path(folder), host, arm, seed):
+                continue
+            path = _path(Path(folder), host, arm, seed)
+            found = json.loads(path.read_text(encoding="utf-8"))
+            scores = np.load(path.with_suffix(".npy"), allow_pickle=False)
+            runs.append(
+                Run(
+                    host,
+                    arm.name,
+                    seed,
+                    FrameFigures(
+                        **{
+                            name: math.nan if value is None else value
+                            for name, value in found["figures"].items()
+                        }
+                    ),
+                    found["best_on_test"],
+                    tuple(found["num_extra"]),
+                    found["seconds"],
+                    np.split(scores, np.cumsum(lengths)[:-1]),
+                )
+            )
+    return runs
+
+
+def _is_done(folder: Path, host: str, arm: Arm, seed: int) -> bool:
+    path = _path(folder, host, arm, seed)
+    if not path.exists():
+        return False
+    found = json.loads(path.read_text(encoding="utf-8"))["arm"]
+    if found != json.loads(json.dumps(_arm_record(arm))):
+        raise ValueError(f"{path}: the arm {arm.name!r} was another one: {found}")
+    return True
+
+
+def _arm_record(arm: Arm) -> dict[str, Any]:
+    return {"kind": arm.kind, "per_video": arm.per_video, **arm.choices}
+
+
+def _path(folder: Path, host: str, arm: Arm, seed: int) -> Path:
+    names = (re.sub(r"[^\w.-]+", "_", name) for name in (host, arm.name))
+    return folder.joinpath("runs", *names, f"{seed:03d}.json")

@@ -1,0 +1,180 @@
+"""Readers for the field's frame-level ground truth, each to one 0 or 1 a frame.
+
+| kind | what it is | given as |
+| --- | --- | --- |
+| concatenated | RTFM's `gt-sh.npy`, `gt-ucf.npy`: all test videos in a row | `.npy` |
+| masks | ShanghaiTech's `test_frame_mask/01_0014.npy`, one file a video | folder |
+| masks in one file | the same, one array a video | `.npz` |
+| annotations | UCF-Crime's `NAME.mp4 CLASS start end start end`, -1 for none | `.txt` |
+| intervals | `gt`, a cell of `(2, K)` first and last frames for each video | `.mat` |
+
+Frames of UCF-Crime's text and of `.mat` files count from 1, and the last one named is
+anomalous, too.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.io
+from numpy.typing import NDArray
+
+FrameLabels = NDArray[np.uint8]
+
+
+def read_ground_truth(
+    path: str | os.PathLike[str], names: Sequence[str], num_frames: Sequence[int]
+) -> list[FrameLabels]:
+    """Read the frame labels of some test videos.
+
+    Args:
+        path: One of the kinds in the module's head.
+        names: Names of the videos, without folder and ending. What an extractor adds
+            behind a name, as `_i3d`, is ignored.
+        num_frames: Number of frames of each video. Where the ground truth holds the
+            true number itself (masks), that one counts.
+
+    Returns:
+        For each video `(F,)` uint8, 1 anomalous, 0 normal.
+
+    Raises:
+        FileNotFoundError: If there is no such file or folder, or it lacks a video.
+        ValueError: If it is of no known kind, broken, or of another length.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such ground truth")
+    if len(names) != len(num_frames):
+        raise ValueError(f"num_frames: expected {len(names)}, got {len(num_frames)}")
+    if path.is_dir():
+        return [_binary(_open(_mask_file(path, name)), path / name) for name in names]
+    if path.suffix == ".npy":
+        return _concatenated(path, num_frames)
+    if path.suffix == ".npz":
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            return [
+                _binary(archive[_match(archive.files, name, path)], f"{path}, {name}")
+                for name in names
+            ]
+    if path.suffix == ".txt":
+        annotations = read_annotations(path)
+        found = [annotations[_match(list(annotations), n, path)] for n in names]
+    elif path.suffix == ".mat":
+        found = _intervals(path, len(names))
+    else:
+        raise ValueError(
+            f"{path}: expected a folder, .npy, .npz, .txt or .mat, got {path.suffix!r}"
+        )
+    return [
+        _from_intervals(intervals, count, f"{path}, {name}")
+        for name, intervals, count in zip(names, found, num_frames, strict=True)
+    ]
+
+
+def read_annotations(path: str | os.PathLike[str]) -> dict[str, list[tuple[int, int]]]:
+    """Read UCF-Crime's temporal annotation: first and last frames, counted from 1.
+
+    Returns:
+        For each video, by its name without ending, its anomalous intervals.
+
+    Raises:
+        ValueError: If a row is not of that form.
+    """
+    found: dict[str, list[tuple[int, int]]] = {}
+    rows = Path(path).read_text(encoding="utf-8").splitlines()
+    for number, row in enumerate(rows, start=1):
+        if not row.strip():
+            continue
+        name, *rest = row.split()
+        try:
+            _, *frames = rest
+            edges = [int(frame) for frame in frames]
+            starts, ends = edges[0::2], edges[1::2]
+            found[Path(name).stem] = [
+                (start, end)
+                for start, end in zip(starts, ends, strict=True)
+                if start >= 0
+            ]
+        except ValueError as error:
+            raise ValueError(
+                f"{path}, row {number}: expected a name, a class and pairs of frames, "
+                f"got {row!r:.80}"
+            ) from error
+    return found
+
+
+def _concatenated(path: Path, num_frames: Sequence[int]) -> list[FrameLabels]:
+    labels = _binary(_open(path), path)
+    if len(labels) != sum(num_frames):
+        raise ValueError(
+            f"{path}: holds {len(labels)} frames, the {len(num_frames)} test videos "
+            f"have {sum(num_frames)}; the order and the number of videos must be those "
+            "of the test list"
+        )
+    return np.split(labels, np.cumsum(num_frames)[:-1])
+
+
+def _open(path: Path) -> NDArray[Any]:
+    try:
+        array: NDArray[Any] = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{path}: not readable as a plain array") from error
+    return array
+
+
+def _binary(array: NDArray[Any], where: object) -> FrameLabels:
+    flat = np.asarray(array).squeeze()
+    if flat.ndim != 1 or not np.isin(flat, (0, 1)).all():
+        raise ValueError(
+            f"{where}: expected one 0 or 1 a frame, got shape {np.shape(array)} and "
+            f"values {np.unique(flat)[:4].tolist()}"
+        )
+    return flat.astype(np.uint8)
+
+
+def _mask_file(folder: Path, name: str) -> Path:
+    return (
+        folder / f"{_match([p.stem for p in folder.glob('*.npy')], name, folder)}.npy"
+    )
+
+
+def _match(known: Sequence[str], name: str, path: Path) -> str:
+    """Find a video by its name; the longest known start of it counts, as `01_0014`."""
+    if name in known:
+        return name
+    starts = [one for one in known if name.startswith((f"{one}_", f"{one}."))]
+    if not starts:
+        raise FileNotFoundError(f"{path}: has no ground truth for the video {name}")
+    return max(starts, key=len)
+
+
+def _intervals(path: Path, num_videos: int) -> list[list[tuple[int, int]]]:
+    try:
+        cells = scipy.io.loadmat(path)["gt"].ravel()
+    except Exception as error:  # the parser raises whatever a broken file leads to
+        raise ValueError(f"{path}: holds no readable 'gt'") from error
+    if cells.dtype != object or len(cells) != num_videos:
+        raise ValueError(f"{path}: expected a cell for each of {num_videos} videos")
+    found = []
+    for cell in cells:
+        edges = np.asarray(cell)
+        if edges.size and (edges.ndim != 2 or 2 not in edges.shape):
+            raise ValueError(f"{path}: expected cells of (2, K), got {edges.shape}")
+        pairs = edges if edges.ndim == 2 and edges.shape[0] == 2 else edges.T
+        found.append([(int(a), int(b)) for a, b in pairs.T] if edges.size else [])
+    return found
+
+
+def _from_intervals(
+    intervals: Sequence[tuple[int, int]], num_frames: int, where: str
+) -> FrameLabels:
+    labels = np.zeros(num_frames, dtype=np.uint8)
+    for start, end in intervals:
+        if not 0 <= start <= end:
+            raise ValueError(f"{where}: {start} to {end} is no interval of frames")
+        labels[max(start - 1, 0) : end] = 1
+    return labels
