@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from .baseline import Baseline, cross_scores
 from .recipe import Recipe
@@ -14,6 +16,8 @@ from .selection import Selection, select_above, select_ranked
 from .training import History, train_vae
 from .vae import MultiTaskVAE, VAEConfig
 from .videos import VideoSet
+
+Scores: TypeAlias = "Sequence[NDArray[np.floating[Any]]]"
 
 
 class Fitted(NamedTuple):
@@ -48,12 +52,7 @@ def select_snippets(
         normal_scores, scores = cross_scores(
             normal, abnormal, recipe=recipe, seed=seed, device=device, progress=progress
         )
-        return select_ranked(
-            scores,
-            normal_scores,
-            top_share=recipe.top_share,
-            normal_quantile=recipe.normal_quantile,
-        )
+        return select_scored(scores, normal_scores, recipe)
     # The validation split serves to choose configurations. Here one is chosen, so
     # every training video counts.
     baseline = Baseline.fit(
@@ -65,11 +64,26 @@ def select_snippets(
         device=device,
         progress=progress,
     )
-    return select_above(
-        baseline.score(abnormal),
-        threshold=recipe.threshold,
-        titles=[abnormal.title(i) for i in range(len(abnormal))],
-    )
+    titles = [abnormal.title(i) for i in range(len(abnormal))]
+    return select_scored(baseline.score(abnormal), None, recipe, titles=titles)
+
+
+def select_scored(
+    scores: Scores,
+    normal_scores: Scores | None,
+    recipe: Recipe,
+    *,
+    titles: Sequence[str] | None = None,
+) -> Selection:
+    """Select by scores that are there: of abnormal and, to rank, of normal videos."""
+    if recipe.selection == "ranked" and normal_scores is not None:
+        return select_ranked(
+            scores,
+            normal_scores,
+            top_share=recipe.top_share,
+            normal_quantile=recipe.normal_quantile,
+        )
+    return select_above(scores, threshold=recipe.threshold, titles=titles)
 
 
 def fit_vae(

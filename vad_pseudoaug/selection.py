@@ -116,6 +116,6 @@ def select_above(
             f"{len(empty)} of {len(masks)} abnormal videos have no snippet that "
             f"scores above {threshold} and do not train the abnormal decoder: "
             f"{', '.join(names)}",
-            stacklevel=4,  # who called fit
+            stacklevel=6,  # who called fit
         )
     return Selection(masks, empty)

@@ -1,0 +1,193 @@
+"""Are these pseudo videos any good? A run is judged on videos that it never saw."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch.utils.data import Subset
+
+from .baseline import Baseline, stratified_split
+from .fitting import select_scored, select_snippets
+from .gates import Clip, Gate, Material, judge, judge_model
+from .randomness import make_generator
+from .sampler import PseudoVideoSampler
+from .selection import Selection
+from .vae import ABNORMAL, NORMAL
+from .videos import VideoSet, VideoSource, as_pair
+
+HELD_OUT_SHARE = 0.5
+MAX_VIDEOS = 200  # of each kind: bounds memory on large sets
+
+
+@dataclass(frozen=True)
+class Check:
+    """What a check found.
+
+    Attributes:
+        sampler: What was judged, with the videos that it was fitted on.
+        gates: The gates of the model, and of the pseudo videos of each class.
+        materials: What they were computed of, by class.
+        sources: Real videos that the pseudo videos were made of, by class.
+    """
+
+    sampler: PseudoVideoSampler
+    gates: Mapping[str, Sequence[Gate]]
+    materials: Mapping[int, Material]
+    sources: Mapping[int, Sequence[Clip]]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every gate passed."""
+        return all(gate.passed for part in self.gates.values() for gate in part)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the figures as JSON values."""
+        parts = {
+            name: [gate._asdict() for gate in part] for name, part in self.gates.items()
+        }
+        return {"passed": self.passed, "gates": parts}
+
+
+def check_sampler(
+    sampler: PseudoVideoSampler,
+    normal: VideoSource,
+    abnormal: VideoSource,
+    *,
+    seed: int = 0,
+    progress: bool | None = None,
+) -> Check:
+    """Judge a sampler on held-out training videos; never give test videos here.
+
+    Args:
+        sampler: With the videos that it was fitted on.
+        normal: Normal training videos that it was not fitted on.
+        abnormal: Abnormal ones.
+        seed: Seed of what is drawn.
+        progress: Show bars; None decides by the terminal.
+
+    Raises:
+        ImportError: If scikit-learn is not installed; it names the extra.
+        ValueError: If there are too few videos, or they are the sampler's own.
+    """
+    known = (sampler.sources(ABNORMAL), sampler.sources(NORMAL))  # normal, abnormal
+    held_out = as_pair(normal, abnormal)
+    for own, new in zip(known, held_out, strict=True):
+        if own is new or set(own.paths or ()) & set(new.paths or ()):
+            raise ValueError(f"{new.name}: the sampler was fitted on these videos")
+    recipe = sampler.recipe
+    selected = select_snippets(
+        *known, recipe, seed=sampler.seed, device="cpu", progress=progress
+    )
+    baseline = Baseline.fit(
+        *known,
+        recipe=recipe,
+        validation_share=0,
+        seed=sampler.seed,
+        progress=progress,
+    )
+    held_out_selected = select_scored(
+        baseline.score(held_out[ABNORMAL]), baseline.score(held_out[NORMAL]), recipe
+    )
+    training = (_clips(known[NORMAL]), _clips(known[ABNORMAL], selected))
+    real = (_clips(held_out[NORMAL]), _clips(held_out[ABNORMAL], held_out_selected))
+    materials, sources = {}, {}
+    for label in (ABNORMAL, NORMAL):
+        of = held_out[1 - label]
+        numbers = range(min(len(of), MAX_VIDEOS))
+        sources[label] = [
+            Clip(of[i][0], np.ones(of[i].shape[1], bool)) for i in numbers
+        ]
+        pseudo = [
+            sampler.sample(
+                of.tensor(i), label=label, generator=make_generator(seed, label, i)
+            )
+            for i in numbers
+        ]
+        materials[label] = Material(
+            [Clip(p.features[0].numpy(), p.pseudo_mask.numpy()) for p in pseudo],
+            real[label],
+            real[1 - label],
+            training[label],
+            training[1 - label],
+            seed=seed,
+        )
+    gates = {
+        "the model": judge_model(sampler.vae, *real),
+        "pseudo abnormal videos": judge(materials[ABNORMAL]),
+        "pseudo normal videos": judge(materials[NORMAL]),
+    }
+    return Check(sampler, gates, materials, sources)
+
+
+def refit_on_part(
+    sampler: PseudoVideoSampler,
+    folder: str | os.PathLike[str] | None = None,
+    *,
+    share: float = HELD_OUT_SHARE,
+    progress: bool | None = None,
+) -> tuple[PseudoVideoSampler, VideoSet, VideoSet]:
+    """Repeat a sampler's fit on a part of its videos, to judge it on the others.
+
+    A sampler that was fitted on all training videos leaves none to judge it by. What is
+    judged then is its recipe: the same choices and seed, on fewer videos.
+
+    Args:
+        sampler: With its sources.
+        folder: Where the repeated fit is kept; there already, it is not repeated.
+        share: Share of the videos of each class to hold out.
+        progress: Show bars; None decides by the terminal.
+
+    Returns:
+        The repeated fit, and the normal and the abnormal videos held out.
+
+    Raises:
+        ValueError: If `folder` holds another fit.
+    """
+    normal, abnormal = sampler.sources(ABNORMAL), sampler.sources(NORMAL)
+    split = stratified_split(len(normal), len(abnormal), share=share, seed=sampler.seed)
+    kept = (
+        _part(normal, split.train_normal),
+        _part(abnormal, split.train_abnormal),
+    )
+    held_out = (
+        _part(normal, split.validation_normal),
+        _part(abnormal, split.validation_abnormal),
+    )
+    if folder is not None and (Path(folder) / "config.json").is_file():
+        fitted = PseudoVideoSampler.from_pretrained(
+            folder, normal=kept[0], abnormal=kept[1]
+        )
+        if fitted.recipe != sampler.recipe or fitted.seed != sampler.seed:
+            raise ValueError(f"{folder}: holds the fit of another run; delete it")
+    else:
+        fitted = PseudoVideoSampler.fit(
+            *kept,
+            recipe=sampler.recipe,
+            seed=sampler.seed,
+            device=sampler.device,
+            folder=folder,
+            progress=progress,
+        )
+    return fitted, *held_out
+
+
+def _part(videos: VideoSet, chosen: Sequence[int]) -> VideoSet:
+    """Take some of the videos, by their files where they have any."""
+    if videos.paths is not None:
+        files = [videos.paths[i] for i in chosen]
+        return VideoSet(files, layout=videos.layout, key=videos.key, name=videos.name)
+    return VideoSet(Subset(videos, list(chosen)), name=videos.name)  # type: ignore[arg-type]
+
+
+def _clips(videos: VideoSet, selection: Selection | None = None) -> list[Clip]:
+    clips = []
+    for i in range(min(len(videos), MAX_VIDEOS)):
+        features = np.array(videos[i][0])  # the first crop
+        mask = np.ones(len(features), dtype=bool)
+        clips.append(Clip(features, mask if selection is None else selection.masks[i]))
+    return clips

@@ -1,0 +1,532 @@
+"""Quality gates: are pseudo videos any good, before a host is trained on them?
+
+Pseudo videos of held-out training videos are compared with real held-out ones. A
+figure stands beside its floor, the same between two halves of the real videos, which is
+what two samples of the same thing differ by, and beside the contrast between the two
+classes. Snippets of one video resemble each other: whole videos are drawn and left out.
+
+Everything is computed on `(T, D)`, the first crop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.stats import ks_2samp
+
+from .extras import require
+from .metrics import roc_auc
+from .vae import ABNORMAL, NORMAL, MultiTaskVAE
+
+Rows = NDArray[np.float32]
+REPEATS = 20  # draws of halves, and of one snippet a video
+CLASSIFIER_REPEATS = 5
+COMPONENTS = 32
+NEIGHBOURS = 5
+MAX_ROWS = 2000  # of each side of a comparison
+MIN_VIDEOS = 4  # of each kind: halves of two videos
+ACTIVE_VARIANCE = 0.01
+
+
+class Gate(NamedTuple):
+    """One figure and its verdict.
+
+    Attributes:
+        name: What is measured.
+        value: Of the pseudo videos.
+        floor: The same of real videos; None if there is none.
+        contrast: The same between the two classes of real videos, where it is needed.
+        accept: What passes, in words.
+        passed: The verdict.
+        meaning: What the figure tells, for a reader who never saw it.
+    """
+
+    name: str
+    value: float
+    floor: float | None
+    contrast: float | None
+    accept: str
+    passed: bool
+    meaning: str
+
+
+class Clip(NamedTuple):
+    """A video `(T, D)` and which of its snippets are meant, bool `(T,)`."""
+
+    features: Rows
+    mask: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Material:
+    """What pseudo videos of one class are judged by.
+
+    Attributes:
+        pseudo: Pseudo videos, of held-out sources; meant are generated snippets.
+        real: Held-out real videos of the class that they claim; meant are its snippets
+            (of abnormal videos the selected ones).
+        other: Held-out real videos of the other class, likewise.
+        training: Real videos of the claimed class that the model was fitted on.
+        training_other: Those of the other class.
+        seed: Seed of the draws.
+    """
+
+    pseudo: Sequence[Clip]
+    real: Sequence[Clip]
+    other: Sequence[Clip]
+    training: Sequence[Clip]
+    training_other: Sequence[Clip]
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        least = dict.fromkeys(("pseudo", "real", "other"), MIN_VIDEOS)
+        for name, few in {**least, "training": 1, "training_other": 1}.items():
+            count = sum(bool(clip.mask.any()) for clip in getattr(self, name))
+            if count < few:
+                raise ValueError(
+                    f"{name} videos: expected at least {few} with snippets of their "
+                    f"class, got {count}; hold out more videos, or select more snippets"
+                )
+
+
+def judge(material: Material) -> list[Gate]:
+    """Compute all gates of the pseudo videos of one class.
+
+    Raises:
+        ImportError: If scikit-learn is not installed; it names the extra.
+    """
+    draws = [_Draw(material, repeat) for repeat in range(REPEATS)]
+    return [
+        *_norms_and_spread(draws),
+        _frechet(draws, material),
+        _coverage(draws, material),
+        *_classifier(draws[:CLASSIFIER_REPEATS]),
+        _validity(material),
+        _lag_one(material),
+        _memorisation(material),
+    ]
+
+
+def judge_model(
+    vae: MultiTaskVAE, normal: Sequence[Clip], abnormal: Sequence[Clip]
+) -> list[Gate]:
+    """Compute the gates of the model itself, on held-out real videos.
+
+    Args:
+        vae: The model.
+        normal: Held-out normal videos.
+        abnormal: Held-out abnormal videos; meant are the selected snippets.
+    """
+    gates = []
+    for label, clips in ((NORMAL, normal), (ABNORMAL, abnormal)):
+        name = ("normal", "abnormal")[label]
+        means, reconstruction, rows = reconstruct(vae, clips, label)
+        active = float((means.var(axis=0) > ACTIVE_VARIANCE).mean())
+        error = ((rows - reconstruction) ** 2).sum()
+        explained = 1 - float(error / ((rows - rows.mean(axis=0)) ** 2).sum())
+        gates += [
+            Gate(
+                f"active units, {name}",
+                active,
+                None,
+                None,
+                "at least 0.30",
+                active >= 0.3,
+                "share of latent units that vary from snippet to snippet; the others "
+                "carry nothing",
+            ),
+            Gate(
+                f"explained variance, {name}",
+                explained,
+                None,
+                None,
+                "above 0",
+                explained > 0,
+                "share of the variance of unseen snippets that the decoder of their "
+                "own class gives back",
+            ),
+        ]
+    return gates
+
+
+def reconstruct(
+    vae: MultiTaskVAE, clips: Sequence[Clip], label: int
+) -> tuple[Rows, Rows, Rows]:
+    """Encode and decode the meant snippets: latent means, reconstruction, the rows."""
+    rows = _rows(clips).rows
+    weight = vae.mean_head.weight
+    with torch.no_grad():
+        means, _ = vae.encode(torch.from_numpy(rows).to(weight))
+        decoded = vae.decode(means, label)
+    return means.cpu().float().numpy(), decoded.cpu().float().numpy(), rows
+
+
+def lag_one(features: Rows) -> float:
+    """Correlation of neighbours in time of one video `(T, D)`, over all features."""
+    centred = features.astype(np.float64) - features.mean(axis=0)
+    total = (centred**2).sum()
+    if not total:
+        return 1.0
+    return float((centred[1:] * centred[:-1]).sum() / total)
+
+
+class _Sample(NamedTuple):
+    """Rows `(M, D)` and the number of the video of each `(M,)`."""
+
+    rows: Rows
+    video: NDArray[np.int64]
+
+    def take(self, chosen: NDArray[Any]) -> _Sample:
+        return _Sample(self.rows[chosen], self.video[chosen])
+
+
+def _rows(clips: Sequence[Clip]) -> _Sample:
+    counts = [int(clip.mask.sum()) for clip in clips]
+    rows = np.concatenate([clip.features[clip.mask] for clip in clips])
+    return _Sample(rows.astype(np.float32), np.repeat(np.arange(len(clips)), counts))
+
+
+class _Draw:
+    """Four samples that can be compared: pseudo, real, real again, and other.
+
+    All are of as many videos and rows, the two real ones of different videos, so that
+    the bias of a figure in small samples is the same in all.
+    """
+
+    def __init__(self, material: Material, repeat: int):
+        self.rng = np.random.default_rng([material.seed, repeat])
+        real = self._shuffled(material.real)
+        pseudo, other = (self._shuffled(c) for c in (material.pseudo, material.other))
+        count = min(len(real) // 2, len(pseudo), len(other))
+        samples = [
+            _rows(clips)
+            for clips in (
+                pseudo[:count],
+                real[:count],
+                real[count : 2 * count],
+                other[:count],
+            )
+        ]
+        size = min(MAX_ROWS, *(len(sample.rows) for sample in samples))
+        self.pseudo, self.real, self.again, self.other = (
+            sample.take(self.rng.permutation(len(sample.rows))[:size])
+            for sample in samples
+        )
+
+    def _shuffled(self, clips: Sequence[Clip]) -> list[Clip]:
+        meant = [clip for clip in clips if clip.mask.any()]
+        return [meant[i] for i in self.rng.permutation(len(meant))]
+
+
+Figure = Callable[[_Sample, _Sample], float]
+
+
+class _Three(NamedTuple):
+    """A figure against the second real half: of pseudo, of real, of the other class."""
+
+    value: float
+    floor: float
+    contrast: float
+
+
+def _compare(draws: Sequence[_Draw], figure: Figure) -> _Three:
+    values = [
+        [figure(one, draw.again) for one in (draw.pseudo, draw.real, draw.other)]
+        for draw in draws
+    ]
+    return _Three(*np.mean(values, axis=0).tolist())
+
+
+def _norms_and_spread(draws: Sequence[_Draw]) -> list[Gate]:
+    def norm_ratio(one: _Sample, two: _Sample) -> float:
+        return float(_norm(one.rows).mean() / _norm(two.rows).mean())
+
+    def gap(one: _Sample, two: _Sample) -> float:
+        return float(ks_2samp(_norm(one.rows), _norm(two.rows)).statistic)
+
+    def variance_ratio(one: _Sample, two: _Sample) -> float:
+        return float(one.rows.var(axis=0).sum() / two.rows.var(axis=0).sum())
+
+    norm = _compare(draws, norm_ratio)
+    gaps = _compare(draws, gap)
+    variance = _compare(draws, variance_ratio)
+    low, high = np.quantile([norm_ratio(d.real, d.again) for d in draws], (0.05, 0.95))
+    low, high = min(low, 0.95), max(high, 1.05)
+    return [
+        Gate(
+            "norm ratio",
+            norm.value,
+            norm.floor,
+            norm.contrast,
+            f"{low:.2f} to {high:.2f}",
+            bool(low <= norm.value <= high),
+            "mean L2 norm of generated over real snippets; a host that picks segments "
+            "by magnitude overlooks shrunk ones",
+        ),
+        Gate(
+            "norm gap",
+            gaps.value,
+            gaps.floor,
+            gaps.contrast,
+            f"at most {gaps.floor + 0.3:.2f}",
+            gaps.value <= gaps.floor + 0.3,
+            "largest distance between the distributions of the norms (Kolmogorov and "
+            "Smirnov), from 0 to 1",
+        ),
+        Gate(
+            "variance ratio",
+            variance.value,
+            variance.floor,
+            variance.contrast,
+            "above 0.70",
+            variance.value > 0.7,
+            "total variance of generated over real snippets; a decoder that returns "
+            "averages has little",
+        ),
+    ]
+
+
+def _frechet(draws: Sequence[_Draw], material: Material) -> Gate:
+    project = _projection(material)
+
+    def distance(one: _Sample, two: _Sample) -> float:
+        first, second = project(one.rows), project(two.rows)
+        covariances = [np.cov(rows, rowvar=False) for rows in (first, second)]
+        shift = ((first.mean(axis=0) - second.mean(axis=0)) ** 2).sum()
+        roots = np.linalg.eigvals(covariances[0] @ covariances[1]).real.clip(min=0)
+        traces = sum(float(np.trace(c)) for c in covariances)
+        return float(shift + traces - 2 * np.sqrt(roots).sum())
+
+    found = _compare(draws, distance)
+    accept = (found.floor + found.contrast) / 2
+    return Gate(
+        "Frechet distance",
+        found.value,
+        found.floor,
+        found.contrast,
+        f"below {accept:.3g}, half way",
+        found.value < accept,
+        "distance of the generated to the real snippets of the class as two normal "
+        "distributions; the contrast is that of the other class",
+    )
+
+
+def _coverage(draws: Sequence[_Draw], material: Material) -> Gate:
+    """Density and coverage of Naeem et al. (2020), one snippet a video."""
+    neighbours = require("sklearn.neighbors", extra="eval").NearestNeighbors
+    project = _projection(material)
+
+    def coverage(one: _Sample, two: _Sample) -> float:
+        made, real = (project(sample.rows) for sample in (one, two))
+        count = min(NEIGHBOURS, len(real) - 1)
+        radius = neighbours(n_neighbors=count).fit(real).kneighbors()[0][:, -1]
+        nearest = neighbours(n_neighbors=1).fit(made).kneighbors(real)[0][:, 0]
+        return float((nearest <= radius).mean())
+
+    values = []
+    for draw in draws:
+        thin = [
+            _one_a_video(one, draw.rng)
+            for one in (draw.pseudo, draw.real, draw.other, draw.again)
+        ]
+        size = min(len(one.rows) for one in thin)
+        if size < 2:
+            continue
+        thin = [one.take(np.arange(size)) for one in thin]
+        values.append([coverage(one, thin[-1]) for one in thin[:3]])
+    found = _Three(*np.mean(values, axis=0).tolist())
+    accept = 0.8 * found.floor
+    return Gate(
+        "coverage",
+        found.value,
+        found.floor,
+        found.contrast,
+        f"at least {accept:.2f}, 0.8 of the floor",
+        found.value >= accept,
+        "share of the real videos that have a generated snippet in their "
+        "neighbourhood; few where all generated ones look alike",
+    )
+
+
+def _classifier(draws: Sequence[_Draw]) -> list[Gate]:
+    """Two-sample test by a classifier that never saw the videos it judges."""
+    pipeline = require("sklearn.pipeline", extra="eval").make_pipeline
+    scaler = require("sklearn.preprocessing", extra="eval").StandardScaler
+    logistic = require("sklearn.linear_model", extra="eval").LogisticRegression
+    selection = require("sklearn.model_selection", extra="eval")
+
+    def auc(one: _Sample, two: _Sample) -> float:
+        rows = np.concatenate((one.rows, two.rows))
+        truth = np.repeat((1, 0), (len(one.rows), len(two.rows)))
+        groups = np.concatenate((one.video, two.video + one.video.max() + 1))
+        folds = min(len(set(one.video)), len(set(two.video)), 5)
+        if folds < 2:
+            return 0.5
+        split = selection.StratifiedGroupKFold(folds, shuffle=True, random_state=0)
+        scores = selection.cross_val_predict(
+            pipeline(scaler(), logistic(C=0.01, max_iter=1000)),
+            rows,
+            truth,
+            groups=groups,
+            cv=split,
+            method="decision_function",
+        )
+        return roc_auc(truth, scores)
+
+    found = _compare(draws, auc)
+    accept = (max(found.floor, 0.5) + max(found.contrast, 0.5)) / 2
+    return [
+        Gate(
+            "told from real",
+            found.value,
+            found.floor,
+            found.contrast,
+            f"below {accept:.2f}, half way",
+            found.value < accept,
+            "AUC of a linear classifier that tells generated from real snippets of "
+            "the class, on other videos; 0.5 is not at all, the contrast is how well "
+            "it tells the classes",
+        ),
+        Gate(
+            "classes differ",
+            found.contrast,
+            found.floor,
+            None,
+            "above 0.60",
+            found.contrast > 0.6,
+            "AUC of the same classifier for the two real classes, unseen videos; near "
+            "0.5 the selected snippets are no class of their own, and nothing can be "
+            "learned of them",
+        ),
+    ]
+
+
+def _validity(material: Material) -> Gate:
+    """Ask an oracle of another kind, trained on other videos, for the class."""
+    forest = require("sklearn.ensemble", extra="eval").RandomForestClassifier
+    rng = np.random.default_rng(material.seed)
+    samples = [
+        _rows(clips)
+        for clips in (
+            material.training,
+            material.training_other,
+            material.pseudo,
+            material.real,
+        )
+    ]
+    size = min(MAX_ROWS, len(samples[0].rows), len(samples[1].rows))
+    rates = []
+    for normalise in (False, True):
+        own, other, pseudo, real = (
+            one.rows / np.maximum(_norm(one.rows)[:, None], 1e-12)
+            if normalise
+            else one.rows
+            for one in samples
+        )
+        oracle = forest(200, random_state=material.seed, min_samples_leaf=2)
+        oracle.fit(
+            np.concatenate(
+                [rows[rng.permutation(len(rows))[:size]] for rows in (own, other)]
+            ),
+            np.repeat((1, 0), size),
+        )
+        found = []  # mean rate of the videos, and its squared standard error
+        for rows, one in ((pseudo, samples[2]), (real, samples[3])):
+            own_rates = _by_video(oracle.predict(rows), one.video)
+            error = own_rates.var(ddof=1) / len(own_rates)
+            found.append((float(own_rates.mean()), float(error)))
+        slack = max(0.1, 3 * (found[0][1] + found[1][1]) ** 0.5)
+        rates.append((found[0][0], found[1][0], found[1][0] - slack))
+    value, floor, accept = min(rates, key=lambda one: one[0] - one[2])
+    return Gate(
+        "label validity",
+        value,
+        floor,
+        None,
+        f"at least {accept:.2f}",
+        value >= accept,
+        "share that a random forest, trained on other videos, takes for the class they "
+        "claim; of raw and of L2-normalised features the worse one",
+    )
+
+
+def _lag_one(material: Material) -> Gate:
+    value, floor = (
+        float(np.mean([lag_one(clip.features) for clip in clips]))
+        for clips in (material.pseudo, material.real)
+    )
+    lags = np.array([lag_one(clip.features) for clip in material.real])
+    # Twice the standard error of the real mean: what two sets of videos differ by.
+    slack = max(0.05, 2 * float(lags.std(ddof=1)) / len(lags) ** 0.5)
+    return Gate(
+        "lag-1 correlation",
+        value,
+        floor,
+        None,
+        f"{floor - slack:.2f} to {floor + slack:.2f}",
+        abs(value - floor) <= slack,
+        "how much a snippet resembles the one before, relative to its video; too low "
+        "where neighbours were drawn without regard for each other",
+    )
+
+
+def _memorisation(material: Material) -> Gate:
+    neighbours = require("sklearn.neighbors", extra="eval").NearestNeighbors
+    rng = np.random.default_rng(material.seed)
+    known = _rows(material.training).rows
+    index = neighbours(n_neighbors=1).fit(known)
+    distances = []
+    for clips in (material.pseudo, material.real):
+        rows = _rows(clips).rows
+        rows = rows[rng.permutation(len(rows))[:MAX_ROWS]]
+        distances.append(float(np.median(index.kneighbors(rows)[0])))
+    value = distances[0] / max(distances[1], 1e-12)
+    return Gate(
+        "novelty",
+        value,
+        1.0,
+        None,
+        "at least 0.50",
+        value >= 0.5,
+        "median distance to the nearest training snippet, over that of real unseen "
+        "snippets; near 0 where training snippets are repeated",
+    )
+
+
+def _projection(material: Material) -> Callable[[Rows], NDArray[np.float64]]:
+    """Return the map to the main axes of the real snippets of both classes."""
+    pca = require("sklearn.decomposition", extra="eval").PCA
+    rng = np.random.default_rng(material.seed)
+    rows = np.concatenate([_rows(c).rows for c in (material.real, material.other)])
+    rows = rows[rng.permutation(len(rows))[: 2 * MAX_ROWS]]
+    size = min(COMPONENTS, len(rows) - 1, rows.shape[1])
+    fitted = pca(size, svd_solver="randomized", random_state=0).fit(rows)
+
+    def project(values: Rows) -> NDArray[np.float64]:
+        projected: NDArray[np.float64] = fitted.transform(values).astype(np.float64)
+        return projected
+
+    return project
+
+
+def _by_video(values: NDArray[Any], video: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Mean of the values of each video."""
+    numbers = np.unique(video, return_inverse=True)[1]
+    means: NDArray[np.float64] = np.bincount(numbers, values) / np.bincount(numbers)
+    return means
+
+
+def _one_a_video(sample: _Sample, rng: np.random.Generator) -> _Sample:
+    order = rng.permutation(len(sample.rows))
+    first = np.unique(sample.video[order], return_index=True)[1]
+    return sample.take(order[first])
+
+
+def _norm(rows: Rows) -> NDArray[np.float64]:
+    norms: NDArray[np.float64] = np.linalg.norm(rows.astype(np.float64), axis=1)
+    return norms
