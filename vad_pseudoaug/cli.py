@@ -9,6 +9,7 @@ from dataclasses import fields
 from typing import Any
 
 from . import __version__
+from .cli_evidence import add_check, add_compare
 from .recipe import RECIPES, Recipe
 
 EPILOG = """
@@ -19,6 +20,12 @@ on your own features, one .npy a video, (T, D) or (T, N, D), named in two list f
   vad-pseudoaug fit --normal normal.list --abnormal abnormal.list -o run/
   vad-pseudoaug generate run/ --per-video 2 -o pseudo/
 and add pseudo/pseudo_normal.list and pseudo/pseudo_abnormal.list to the training lists.
+
+are they any good, and do they help? before and after you train on them:
+  vad-pseudoaug check run/
+  vad-pseudoaug compare --normal normal.list --abnormal abnormal.list \\
+      --test test.list --truth gt.npy -o compare/
+
 Where the training script can be changed, one line of python does more: see the README.
 """
 
@@ -100,6 +107,9 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("-o", "--output", default="demo", metavar="FOLDER")
     demo.add_argument("--draws", type=int, default=5, help="paired runs, >= 2 [5]")
     demo.set_defaults(run=_demo)
+
+    add_check(commands)
+    add_compare(commands)
     return parser
 
 
@@ -173,14 +183,14 @@ def _demo(options: argparse.Namespace) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit code, 2 for bad input."""
+    """Run the command line; return the exit code: 1 a failed gate, 2 bad input."""
     options: Any = _parser().parse_args(arguments)
     try:
-        options.run(options)
+        code: int | None = options.run(options)
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr)
         return 130
     except (ValueError, TypeError, OSError, ImportError, FloatingPointError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    return 0
+    return code or 0

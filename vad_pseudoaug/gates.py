@@ -158,12 +158,17 @@ def reconstruct(
     vae: MultiTaskVAE, clips: Sequence[Clip], label: int
 ) -> tuple[Rows, Rows, Rows]:
     """Encode and decode the meant snippets: latent means, reconstruction, the rows."""
-    rows = _rows(clips).rows
+    rows = meant_rows(clips)
     weight = vae.mean_head.weight
     with torch.no_grad():
         means, _ = vae.encode(torch.from_numpy(rows).to(weight))
         decoded = vae.decode(means, label)
     return means.cpu().float().numpy(), decoded.cpu().float().numpy(), rows
+
+
+def meant_rows(clips: Sequence[Clip]) -> Rows:
+    """Return the meant snippets of all clips, `(M, D)`."""
+    return _rows(clips).rows
 
 
 def lag_one(features: Rows) -> float:
@@ -309,10 +314,10 @@ def _frechet(draws: Sequence[_Draw], material: Material) -> Gate:
         found.value,
         found.floor,
         found.contrast,
-        f"below {accept:.3g}, half way",
+        f"below {accept:.3g}",
         found.value < accept,
-        "distance of the generated to the real snippets of the class as two normal "
-        "distributions; the contrast is that of the other class",
+        "distance of the generated from the real snippets of the class, each taken "
+        "for a Gaussian; passes nearer to real than to the other class",
     )
 
 
@@ -346,10 +351,10 @@ def _coverage(draws: Sequence[_Draw], material: Material) -> Gate:
         found.value,
         found.floor,
         found.contrast,
-        f"at least {accept:.2f}, 0.8 of the floor",
+        f"at least {accept:.2f}",
         found.value >= accept,
-        "share of the real videos that have a generated snippet in their "
-        "neighbourhood; few where all generated ones look alike",
+        "share of real videos that have a generated snippet in their neighbourhood; "
+        "it is small where all generated ones look alike, and passes at 0.8 of real",
     )
 
 
@@ -386,11 +391,11 @@ def _classifier(draws: Sequence[_Draw]) -> list[Gate]:
             found.value,
             found.floor,
             found.contrast,
-            f"below {accept:.2f}, half way",
+            f"below {accept:.2f}",
             found.value < accept,
             "AUC of a linear classifier that tells generated from real snippets of "
-            "the class, on other videos; 0.5 is not at all, the contrast is how well "
-            "it tells the classes",
+            "the class, on other videos; 0.5 is not at all; passes where it is nearer "
+            "to that than to how well it tells the classes",
         ),
         Gate(
             "classes differ",
@@ -478,11 +483,11 @@ def _lag_one(material: Material) -> Gate:
 def _memorisation(material: Material) -> Gate:
     neighbours = require("sklearn.neighbors", extra="eval").NearestNeighbors
     rng = np.random.default_rng(material.seed)
-    known = _rows(material.training).rows
+    known = meant_rows(material.training)
     index = neighbours(n_neighbors=1).fit(known)
     distances = []
     for clips in (material.pseudo, material.real):
-        rows = _rows(clips).rows
+        rows = meant_rows(clips)
         rows = rows[rng.permutation(len(rows))[:MAX_ROWS]]
         distances.append(float(np.median(index.kneighbors(rows)[0])))
     value = distances[0] / max(distances[1], 1e-12)
@@ -502,7 +507,7 @@ def _projection(material: Material) -> Callable[[Rows], NDArray[np.float64]]:
     """Return the map to the main axes of the real snippets of both classes."""
     pca = require("sklearn.decomposition", extra="eval").PCA
     rng = np.random.default_rng(material.seed)
-    rows = np.concatenate([_rows(c).rows for c in (material.real, material.other)])
+    rows = np.concatenate([meant_rows(c) for c in (material.real, material.other)])
     rows = rows[rng.permutation(len(rows))[: 2 * MAX_ROWS]]
     size = min(COMPONENTS, len(rows) - 1, rows.shape[1])
     fitted = pca(size, svd_solver="randomized", random_state=0).fit(rows)

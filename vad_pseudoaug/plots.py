@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .extras import require
+from .intervals import Interval
 from .metrics import roc_auc, roc_curve
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def plot_roc(
     labels: NDArray[Any],
     scores: Mapping[str, NDArray[Any]],
     *,
+    title: str = "ROC curves (area under the curve)",
     axes: Axes | None = None,
 ) -> Axes:
     """Draw ROC curves of several scorers (the paper's figures 4 and 5).
@@ -44,6 +46,7 @@ def plot_roc(
     Args:
         labels: `(F,)`, 0 or 1 a frame.
         scores: For each name `(F,)`.
+        title: Above the picture.
         axes: Where to draw; None makes a new figure.
     """
     axes = axes if axes is not None else new_figure(figsize=(5, 5))[1][0, 0]
@@ -53,14 +56,15 @@ def plot_roc(
             false_positive,
             true_positive,
             color=COLOURS[number % len(COLOURS)],
-            linestyle=STYLES[number % len(STYLES)],
+            # The second time round the colours, each has another style.
+            linestyle=STYLES[(number + number // len(COLOURS)) % len(STYLES)],
             label=f"{name} ({roc_auc(labels, values):.3f})",
         )
     axes.plot([0, 1], [0, 1], color="0.7", linewidth=0.8, zorder=0)
     axes.set(
         xlabel="false positive rate of frames",
         ylabel="true positive rate of frames",
-        title="ROC curves (area under the curve)",
+        title=title,
         aspect="equal",
     )
     axes.legend(loc="lower right")
@@ -142,6 +146,43 @@ def plot_projection(
     return axes
 
 
+def plot_forest(
+    differences: Mapping[str, Interval],
+    *,
+    title: str = "",
+    xlabel: str = "difference in points",
+    axes: Axes | None = None,
+) -> Axes:
+    """Draw differences in [-1, 1] with their intervals, one a row, in points.
+
+    A filled marker is a difference whose interval leaves out 0.
+
+    Args:
+        differences: For each name its difference.
+        title: Above the picture.
+        xlabel: What the differences are of.
+        axes: Where to draw; None makes a new figure.
+    """
+    axes = axes if axes is not None else new_figure(figsize=(5, 4))[1][0, 0]
+    for row, interval in enumerate(differences.values()):
+        mean, low, high = (100 * value for value in interval)
+        is_clear = low > 0 or high < 0
+        axes.errorbar(
+            mean,
+            row,
+            xerr=[[mean - low], [high - mean]],
+            color=COLOURS[0],
+            marker="o",
+            markerfacecolor=COLOURS[0] if is_clear else "white",
+            capsize=3,
+        )
+    axes.axvline(0, color="0.5", linewidth=0.8, zorder=0)
+    axes.set_yticks(range(len(differences)), labels=list(differences))
+    axes.invert_yaxis()
+    axes.set(xlabel=xlabel, title=title)
+    return axes
+
+
 def plot_history(
     history: Sequence[Mapping[str, float]], *, axes: Axes | None = None
 ) -> Axes:
@@ -162,5 +203,6 @@ def plot_history(
             label=name.replace("_", " "),
         )
     axes.set(xlabel="epoch", ylabel="mean over the snippets", yscale="log")
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend()
     return axes

@@ -139,6 +139,33 @@ class Recipe:
             )
         return replace(RECIPES[recipe], **choices)
 
+    @classmethod
+    def parse(cls, text: str) -> dict[str, Any]:
+        """Read choices from `choice=value,choice=value`; several widths as `512/256`.
+
+        Raises:
+            ValueError: If a choice is not known, or a value is not readable.
+
+        Example:
+            >>> Recipe.parse("epochs=20,hidden_dims=512/256")
+            {'epochs': 20, 'hidden_dims': (512, 256)}
+        """
+        defaults = {one.name: one.default for one in fields(cls)}
+        found: dict[str, Any] = {}
+        for part in filter(None, text.split(",")):
+            name, _, value = part.partition("=")
+            default = defaults.get(name)
+            try:
+                if isinstance(default, tuple):
+                    found[name] = tuple(int(width) for width in value.split("/"))
+                else:
+                    read: Any = str if default is None else type(default)
+                    found[name] = read(value)
+            except ValueError as error:
+                raise ValueError(f"{name}: {value!r} is not readable") from error
+        cls.named(**found)  # names and ranges
+        return found
+
     def to_dict(self) -> dict[str, Any]:
         """Return the choices as JSON values."""
         return {

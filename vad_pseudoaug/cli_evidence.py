@@ -1,0 +1,186 @@
+"""The commands `check` and `compare`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+COMPARE_EPILOG = """
+on features that come with the package, a new draw of UCSD Ped2 for each seed:
+  vad-pseudoaug compare -o ped2/
+
+on your own, RTFM's way: list files, and frame labels of the test videos in a row
+  vad-pseudoaug compare --normal normal.list --abnormal abnormal.list \\
+      --test test.list --truth gt-sh.npy --expect shanghaitech -o sht/
+
+the paper's tables: --experiment table3 (also figures 4 and 5), table4, table5, table6
+
+arms of your own: --arms none paper small=paper:hidden_dims=512/256,per_video=1
+your own host: --hosts my_module:train, a train(normal, abnormal, seed) that returns a
+score function, from features (N, T, D) to one score a snippet (T,)
+"""
+
+
+def add_check(commands: Any) -> None:
+    """Add the command `check`."""
+    check = commands.add_parser(
+        "check",
+        help="are the pseudo videos any good? before training on them",
+        description="Judge the pseudo videos of a run on held-out training videos, "
+        "and write a report page. Exits with 1 where a gate fails. Without --normal "
+        "and --abnormal, the fit is repeated once on half of the run's own videos, in "
+        "RUN/held-out, and judged on the other half.",
+    )
+    check.add_argument("checkpoint", metavar="RUN", help="what `fit` wrote")
+    check.add_argument(
+        "-o", "--output", metavar="FOLDER", help="report [RUN/report]", default=None
+    )
+    check.add_argument(
+        "--normal", metavar="LIST", help="normal training videos that RUN never saw"
+    )
+    check.add_argument("--abnormal", metavar="LIST", help="abnormal ones")
+    check.add_argument("--seed", type=int, default=0)
+    check.set_defaults(run=_check)
+
+
+def add_compare(commands: Any) -> None:
+    """Add the command `compare`."""
+    compare = commands.add_parser(
+        "compare",
+        help="did they help? paired experiments with controls and intervals",
+        description="Train hosts with several ways to make more videos, paired by "
+        "seed, and compare them on test videos. Every run is kept: interrupted, the "
+        "same command goes on where it stopped.",
+        epilog=COMPARE_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    data = compare.add_argument_group("videos")
+    data.add_argument(
+        "--data",
+        default="ped2",
+        metavar="ped2|FOLDER",
+        help="UCSD Ped2, or a folder of train.csv, test.csv, features.npz and "
+        "frame_labels_test.npz [ped2]",
+    )
+    for name, text in (
+        ("normal", "list file of normal training videos, in place of --data"),
+        ("abnormal", "list file of abnormal training videos"),
+        ("test", "list file of test videos"),
+    ):
+        data.add_argument(f"--{name}", metavar="LIST", help=text)
+    data.add_argument(
+        "--truth",
+        metavar="PATH",
+        help="frame labels of the test videos: .npy in a row, a folder of masks, .npz, "
+        "UCF-Crime's .txt, .mat",
+    )
+    data.add_argument("--layout", choices=("TD", "TND", "NTD"))
+    data.add_argument(
+        "--standardise",
+        action="store_true",
+        help="features to mean 0 and spread 1, for features of unlike units",
+    )
+    data.add_argument(
+        "--expect",
+        choices=("shanghaitech", "ucf-crime"),
+        help="make sure that the counts are those of a published split",
+    )
+    what = compare.add_argument_group("experiment")
+    what.add_argument(
+        "--experiment", default="all", metavar="NAME", help="arms and hosts [all]"
+    )
+    what.add_argument(
+        "--arms", nargs="+", metavar="ARM", help="arms, the first as base"
+    )
+    what.add_argument("--hosts", nargs="+", metavar="HOST", help="mlp, rtfm, mil, ...")
+    what.add_argument(
+        "--against", nargs="+", metavar="ARM", help="arms to compare with, too"
+    )
+    what.add_argument("--seeds", type=int, default=10, help="paired runs, >= 2 [10]")
+    what.add_argument(
+        "--set",
+        default="",
+        metavar="CHOICE=VALUE,...",
+        help="choices of the recipe in all arms, such as epochs=20",
+    )
+    compare.add_argument("--processes", type=int, default=1, help="at a time [1]")
+    compare.add_argument("-o", "--output", required=True, metavar="FOLDER")
+    compare.set_defaults(run=_compare)
+
+
+def _check(options: argparse.Namespace) -> int:
+    from .check import check_sampler, refit_on_part
+    from .extras import require
+    from .report import format_gates, write_report
+    from .sampler import PseudoVideoSampler
+
+    for module, extra in (("matplotlib", "plots"), ("sklearn", "eval")):
+        require(module, extra=extra)  # before the fit, not after
+    sampler = PseudoVideoSampler.from_pretrained(options.checkpoint)
+    if (options.normal is None) != (options.abnormal is None):
+        raise ValueError("--normal and --abnormal: expected both or none")
+    held_out = (options.normal, options.abnormal)
+    if options.normal is None:
+        sampler, *held_out = refit_on_part(  # type: ignore[assignment]
+            sampler, Path(options.checkpoint) / "held-out"
+        )
+    check = check_sampler(sampler, *held_out, seed=options.seed)
+    folder = Path(options.output or Path(options.checkpoint) / "report")
+    page = write_report(check, folder)
+    print(f"{format_gates(check)}\n\nwrote {page}")
+    return 0 if check.passed else 1
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from .compare import Comparison, run_comparison
+    from .experiments import find_experiment, parse_arm
+    from .extras import require
+    from .protocol import Data
+    from .recipe import Recipe
+    from .summary import format_tables, summarise, write_summary
+
+    experiment = find_experiment(options.experiment)
+    arms = experiment.arms
+    against: list[str] = [*experiment.against]
+    if options.arms is not None:
+        arms, against = [parse_arm(text) for text in options.arms], []
+    comparison = Comparison(
+        Data(*_paths(options), options.layout, options.standardise, options.expect),
+        arms,
+        options.hosts or experiment.hosts,
+        options.seeds,
+        Recipe.parse(options.set),
+    )
+    against = [arms[0].name, *(options.against or against)]
+    unknown = sorted(set(against) - {arm.name for arm in arms})
+    if unknown:
+        raise ValueError(f"--against: {', '.join(unknown)} is none of the arms")
+    require("matplotlib", extra="plots")  # before the hours of training, not after
+    runs = run_comparison(
+        comparison,
+        options.output,
+        processes=options.processes,
+        say=lambda line: print(line, flush=True),
+    )
+    results = summarise(comparison, runs, against=against)
+    write_summary(options.output, comparison, runs, results)
+    print(f"\n{format_tables(results)}\n\nwrote summary and pictures: {options.output}")
+    return 0
+
+
+def _paths(options: argparse.Namespace) -> tuple[str, dict[str, str]]:
+    lists = {
+        name: getattr(options, name) for name in ("normal", "abnormal", "test", "truth")
+    }
+    given = {name: path for name, path in lists.items() if path is not None}
+    if not given:
+        if options.data == "ped2":
+            return "ped2", {}
+        return "folder", {"folder": options.data}
+    if len(given) < len(lists) or options.data != "ped2":
+        raise ValueError(
+            "expected --data, or --normal, --abnormal, --test and --truth; there is "
+            f"{', '.join(f'--{name}' for name in given)}"
+        )
+    return "lists", given

@@ -1,0 +1,269 @@
+"""Pictures of a check: what the gates' figures look like."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .check import Check
+from .extras import require
+from .gates import ACTIVE_VARIANCE, Clip, meant_rows, reconstruct
+from .plots import COLOURS, MARKERS, STYLES, new_figure, plot_history, plot_projection
+from .vae import ABNORMAL, NORMAL
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+CLASSES = {ABNORMAL: "abnormal", NORMAL: "normal"}
+NUM_TIMELINES = 3
+MAX_LAG = 8
+MAX_POINTS = 400  # of each group in a scatter plot
+
+
+class Picture(NamedTuple):
+    """A picture, with what a reader should look for in it."""
+
+    name: str
+    title: str
+    caption: str
+    figure: Figure
+
+
+def draw_pictures(check: Check) -> list[Picture]:
+    """Draw all pictures of a check.
+
+    Raises:
+        ImportError: If matplotlib or scikit-learn is missing; it names the extra.
+    """
+    return [
+        Picture(
+            "timelines",
+            "Pseudo abnormal videos beside their sources",
+            "Where a normal video was made abnormal (shaded), its snippets should move "
+            "from 0, the mean normal training snippet, towards 1, the mean selected "
+            "abnormal one, and its norm should not drop. Elsewhere the two lines are "
+            "the same.",
+            _timelines(check),
+        ),
+        Picture(
+            "features",
+            "Snippets in two dimensions",
+            "Hollow marks are generated. Good ones lie where the filled ones of their "
+            "class lie, and as widely; a dense clump is a decoder that returns "
+            "averages.",
+            _projection(check),
+        ),
+        Picture(
+            "norms",
+            "L2 norms of snippets",
+            "The generated line should follow the real one of its class. Left of it, "
+            "norms have shrunk: hosts that pick segments by magnitude overlook them.",
+            _by_class(check, _norms),
+        ),
+        Picture(
+            "neighbours",
+            "Distance to the nearest training snippet",
+            "Generated snippets should be about as far from training snippets as real "
+            "unseen ones. A line that starts at 0 and rises at once repeats them.",
+            _by_class(check, _neighbours),
+        ),
+        Picture(
+            "lags",
+            "Likeness in time",
+            "Correlation of the snippets of a video with those some snippets later, "
+            "mean over the videos. A generated line that drops at once comes of "
+            "neighbours drawn without regard for each other.",
+            _by_class(check, _lags),
+        ),
+        Picture(
+            "units",
+            "Latent units in use",
+            "How much each latent unit varies over unseen snippets, the most active "
+            "first. Units below the line carry nothing: the decoders cannot tell "
+            "snippets apart by them.",
+            _units(check),
+        ),
+        Picture(
+            "training",
+            "Training",
+            "Each term of the loss over the epochs, logarithmic. Terms that still "
+            "fall at the end ask for more epochs.",
+            _training(check),
+        ),
+    ]
+
+
+def _by_class(check: Check, draw: Callable[[Check, int, Axes], None]) -> Figure:
+    figure, axes = new_figure(1, 2, figsize=(10, 4))
+    for column, (label, name) in enumerate(CLASSES.items()):
+        draw(check, label, axes[0, column])
+        axes[0, column].set_title(f"pseudo {name} videos")
+        axes[0, column].legend()
+    return figure
+
+
+def _norms(check: Check, label: int, axes: Axes) -> None:
+    material = check.materials[label]
+    groups = {
+        "generated": material.pseudo,
+        f"real {CLASSES[label]}": material.real,
+        f"real {CLASSES[1 - label]}": material.other,
+    }
+    _cumulative(
+        {name: _norm(meant_rows(clips)) for name, clips in groups.items()}, axes
+    )
+    axes.set_xlabel("L2 norm of a snippet")
+
+
+def _neighbours(check: Check, label: int, axes: Axes) -> None:
+    material = check.materials[label]
+    neighbours = require("sklearn.neighbors", extra="eval").NearestNeighbors
+    index = neighbours(n_neighbors=1).fit(meant_rows(material.training))
+    groups = {"generated": material.pseudo, "real, unseen": material.real}
+    _cumulative(
+        {
+            name: index.kneighbors(meant_rows(clips))[0][:, 0]
+            for name, clips in groups.items()
+        },
+        axes,
+    )
+    axes.set_xlabel(f"distance to the nearest {CLASSES[label]} training snippet")
+    axes.set_xlim(left=0)
+
+
+def _lags(check: Check, label: int, axes: Axes) -> None:
+    material = check.materials[label]
+    groups = {"generated": material.pseudo, "real": material.real}
+    for number, (name, clips) in enumerate(groups.items()):
+        curve = _mean_correlations(clips)
+        axes.plot(
+            range(len(curve)),
+            curve,
+            color=COLOURS[number],
+            linestyle=STYLES[number],
+            marker=MARKERS[number],
+            label=name,
+        )
+    axes.axhline(0, color="0.7", linewidth=0.8, zorder=0)
+    axes.set(xlabel="snippets later", ylabel="correlation")
+
+
+def _mean_correlations(clips: Sequence[Clip]) -> list[float]:
+    lengths = [len(clip.features) for clip in clips]
+    lags = range(min(MAX_LAG, *(max(length - 2, 0) for length in lengths)) + 1)
+    curves = []
+    for clip in clips:
+        centred = clip.features.astype(np.float64) - clip.features.mean(axis=0)
+        total = (centred**2).sum()
+        if total:
+            curves.append(
+                [(centred[lag:] * centred[: len(centred) - lag]).sum() for lag in lags]
+                / total
+            )
+    mean: list[float] = np.mean(curves, axis=0).tolist()
+    return mean
+
+
+def _timelines(check: Check) -> Figure:
+    material, sources = check.materials[ABNORMAL], check.sources[ABNORMAL]
+    # The longest: there is most to see in them.
+    order = np.argsort([-len(clip.features) for clip in sources], kind="stable")
+    chosen = order[:NUM_TIMELINES]
+    low, high = (
+        meant_rows(clips).mean(axis=0, dtype=np.float64)
+        for clips in (material.training_other, material.training)
+    )
+    axis = (high - low) / max(float(((high - low) ** 2).sum()), 1e-12)
+    measures: Mapping[str, Callable[[NDArray[Any]], NDArray[Any]]] = {
+        "from normal (0) to abnormal (1)": lambda rows: (rows - low) @ axis,
+        "L2 norm": _norm,
+    }
+    figure, axes = new_figure(len(chosen), 2, figsize=(11, 2.3 * len(chosen) + 0.6))
+    for row, video in enumerate(chosen):
+        source, pseudo = sources[video], material.pseudo[video]
+        edges = np.flatnonzero(np.diff(np.pad(pseudo.mask.astype(int), 1)))
+        for column, (name, measure) in enumerate(measures.items()):
+            own = axes[row, column]
+            for start, end in edges.reshape(-1, 2):
+                own.axvspan(start - 0.5, end - 0.5, color="0.87", zorder=0)
+            for number, (title, clip) in enumerate(
+                (("source", source), ("pseudo video", pseudo))
+            ):
+                own.plot(
+                    measure(clip.features),
+                    color=COLOURS[number],
+                    linestyle=STYLES[number],
+                    marker=MARKERS[number],
+                    markersize=4,
+                    label=title,
+                )
+            own.set_title(name if row == 0 else "")
+            own.xaxis.get_major_locator().set_params(integer=True)
+        axes[row, 0].set_ylabel(f"normal video {video + 1}")
+    for own in axes[-1]:
+        own.set_xlabel("snippet")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=2)
+    return figure
+
+
+def _projection(check: Check) -> Figure:
+    groups = {
+        "real normal": check.materials[NORMAL].real,
+        "real abnormal (selected)": check.materials[ABNORMAL].real,
+        "generated normal": check.materials[NORMAL].pseudo,
+        "generated abnormal": check.materials[ABNORMAL].pseudo,
+    }
+    rng = np.random.default_rng(0)
+    rows = {name: meant_rows(clips) for name, clips in groups.items()}
+    thin = {
+        name: own[rng.permutation(len(own))[:MAX_POINTS]] for name, own in rows.items()
+    }
+    figure, axes = new_figure(figsize=(8, 6))
+    plot_projection(thin, axes=axes[0, 0])
+    return figure
+
+
+def _units(check: Check) -> Figure:
+    figure, axes = new_figure(figsize=(8, 4))
+    own = axes[0, 0]
+    for number, (label, name) in enumerate(CLASSES.items()):
+        clips = check.materials[label].real
+        variance = reconstruct(check.sampler.vae, clips, label)[0].var(axis=0)
+        own.plot(
+            np.arange(1, len(variance) + 1),
+            np.sort(variance)[::-1],
+            color=COLOURS[number],
+            linestyle=STYLES[number],
+            label=f"unseen {name} snippets",
+        )
+    own.axhline(ACTIVE_VARIANCE, color="0.5", linewidth=0.8, label="in use above")
+    own.set(xlabel="latent unit, by its rank", ylabel="variance of its mean")
+    own.set_yscale("log")
+    own.legend()
+    return figure
+
+
+def _training(check: Check) -> Figure:
+    figure, axes = new_figure(figsize=(8, 4))
+    if check.sampler.history:
+        plot_history(check.sampler.history, axes=axes[0, 0])
+    else:
+        axes[0, 0].set_title("the run holds no training history")
+    return figure
+
+
+def _cumulative(groups: Mapping[str, NDArray[Any]], axes: Axes) -> None:
+    """Draw the share of the values at or below each value."""
+    for number, (name, values) in enumerate(groups.items()):
+        axes.ecdf(values, color=COLOURS[number], linestyle=STYLES[number], label=name)
+    axes.set_ylabel("share of snippets at most that")
+
+
+def _norm(rows: NDArray[Any]) -> NDArray[Any]:
+    norms: NDArray[Any] = np.linalg.norm(rows.astype(np.float64), axis=-1)
+    return norms
