@@ -202,7 +202,7 @@ def _timelines(check: Check) -> Figure:
                     label=title,
                 )
             own.set_title(name if row == 0 else "")
-            own.xaxis.get_major_locator().set_params(integer=True)
+            own.locator_params(axis="x", integer=True)
         axes[row, 0].set_ylabel(f"normal video {video + 1}")
     for own in axes[-1]:
         own.set_xlabel("snippet")

@@ -203,6 +203,6 @@ def plot_history(
             label=name.replace("_", " "),
         )
     axes.set(xlabel="epoch", ylabel="mean over the snippets", yscale="log")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.locator_params(axis="x", integer=True)
     axes.legend()
     return axes

@@ -181,7 +181,7 @@ def write_summary(
             )
     figure.savefig(folder / "forest.png", dpi=120)
     split = comparison.data.split(0)
-    figure, axes = new_figure(1, len(hosts), figsize=(6 * len(hosts), 6))
+    figure, axes = new_figure(1, len(hosts), figsize=(6 * len(hosts), 6.5))
     for column, host in enumerate(hosts):
         plot_roc(
             np.concatenate(split.labels),
