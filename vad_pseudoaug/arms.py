@@ -258,11 +258,12 @@ def _psemix(training: Training, arm: Arm) -> Makers:
 
 def _mean_shift(training: Training, arm: Arm) -> Makers:
     """The paper's swap with a constant in place of the network."""
+    means = training.means
 
     def make(label: int, source: int, number: int) -> Video:
         video: Video = training.sets[1 - label][source].copy()
         mask = _swap_mask(training, label, video, number)
-        video[:, mask] += training.means[label] - training.means[1 - label]
+        video[:, mask] += means[label] - means[1 - label]
         return training.finish(video)
 
     return _other_class(training, make)
@@ -273,6 +274,7 @@ def _cutmix(training: Training, arm: Arm) -> Makers:
 
     In abnormal videos, the selected snippets give way to real normal ones.
     """
+    all_places = training.places
 
     def make(label: int, source: int, number: int) -> Video:
         video: Video = training.sets[1 - label][source].copy()
@@ -281,7 +283,7 @@ def _cutmix(training: Training, arm: Arm) -> Makers:
         else:
             mask = training.selection.masks[source]
         rng = training.rng(label, number)
-        places = training.places[label]
+        places = all_places[label]
         drawn = places[rng.integers(len(places), size=int(mask.sum()))]
         if len(drawn):
             video[:, mask] = training.snippets(label, drawn).transpose(1, 0, 2)
@@ -296,6 +298,10 @@ def _smote(training: Training, arm: Arm) -> Makers:
     fresh = {}
     for label in (NORMAL, ABNORMAL):
         places = training.places[label]
+        if len(places) < 2:
+            raise ValueError(
+                f"SMOTE needs two or more snippets of each class, got {len(places)}"
+            )
         rng = training.rng(label, 0)
         if len(places) > SMOTE_POOL:
             places = rng.choice(places, SMOTE_POOL, replace=False)

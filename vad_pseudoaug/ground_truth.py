@@ -9,21 +9,35 @@
 | intervals | `gt`, a cell of `(2, K)` first and last frames for each video | `.mat` |
 
 Frames of UCF-Crime's text and of `.mat` files count from 1, and the last one named is
-anomalous, too.
+anomalous, too. A cell of `(K, 2)` is taken, too: of a `(2, 2)` one, that way round
+counts in which its two intervals do not overlap, which is never both.
 """
 
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import scipy.io
 from numpy.typing import NDArray
 
 FrameLabels = NDArray[np.uint8]
+
+# What numpy and the zip reader raise of a broken archive; an AttributeError where the
+# file is a single array.
+_BROKEN = (
+    AttributeError,
+    BadZipFile,
+    EOFError,
+    NotImplementedError,
+    ValueError,
+    zlib.error,
+)
 
 
 def read_ground_truth(
@@ -55,11 +69,11 @@ def read_ground_truth(
     if path.suffix == ".npy":
         return _concatenated(path, num_frames)
     if path.suffix == ".npz":
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            return [
-                _binary(archive[_match(archive.files, name, path)], f"{path}, {name}")
-                for name in names
-            ]
+        archive = read_archive(path)
+        return [
+            _binary(archive[_match(list(archive), name, path)], f"{path}, {name}")
+            for name in names
+        ]
     if path.suffix == ".txt":
         annotations = read_annotations(path)
         found = [annotations[_match(list(annotations), n, path)] for n in names]
@@ -75,6 +89,24 @@ def read_ground_truth(
     ]
 
 
+def read_archive(path: Path) -> dict[str, NDArray[Any]]:
+    """Read all arrays of an `.npz` file.
+
+    Raises:
+        ValueError: If it is no archive of plain arrays, or broken; it names the file.
+    """
+    try:
+        with path.open("rb") as file:
+            archive = np.load(file, allow_pickle=False)
+            arrays = {name: archive[name] for name in archive.files}
+    except _BROKEN as error:
+        raise ValueError(f"{path}: not readable as an archive of arrays") from error
+    for name, array in arrays.items():
+        if not isinstance(array, np.ndarray):  # a member that is no .npy is bytes
+            raise ValueError(f"{path}: {name} is no array")
+    return arrays
+
+
 def read_annotations(path: str | os.PathLike[str]) -> dict[str, list[tuple[int, int]]]:
     """Read UCF-Crime's temporal annotation: first and last frames, counted from 1.
 
@@ -82,10 +114,13 @@ def read_annotations(path: str | os.PathLike[str]) -> dict[str, list[tuple[int, 
         For each video, by its name without ending, its anomalous intervals.
 
     Raises:
-        ValueError: If a row is not of that form.
+        ValueError: If the file is no text, or a row is not of that form.
     """
     found: dict[str, list[tuple[int, int]]] = {}
-    rows = Path(path).read_text(encoding="utf-8").splitlines()
+    try:
+        rows = Path(path).read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: expected a text of annotations") from error
     for number, row in enumerate(rows, start=1):
         if not row.strip():
             continue
@@ -164,9 +199,18 @@ def _intervals(path: Path, num_videos: int) -> list[list[tuple[int, int]]]:
         edges = np.asarray(cell)
         if edges.size and (edges.ndim != 2 or 2 not in edges.shape):
             raise ValueError(f"{path}: expected cells of (2, K), got {edges.shape}")
-        pairs = edges if edges.ndim == 2 and edges.shape[0] == 2 else edges.T
-        found.append([(int(a), int(b)) for a, b in pairs.T] if edges.size else [])
+        if edges.size and (edges.shape[0] != 2 or _apart(edges)):
+            edges = edges.T
+        found.append([(int(a), int(b)) for a, b in edges.T] if edges.size else [])
     return found
+
+
+def _apart(edges: NDArray[Any]) -> bool:
+    """Whether the rows of a `(2, 2)` cell are intervals that do not overlap."""
+    if edges.shape != (2, 2):
+        return False
+    (start, end), (next_start, next_end) = sorted(edges.tolist())
+    return bool(start <= end < next_start <= next_end)
 
 
 def _from_intervals(

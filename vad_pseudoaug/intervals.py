@@ -112,13 +112,16 @@ def hierarchical_bootstrap(
         seed: Seed of the resamples of the runs.
 
     Raises:
-        ValueError: If there are fewer than two runs, or the two do not belong together.
+        ValueError: If there are fewer than two runs or test videos, or the two do not
+            belong together.
     """
     if len(ours.values) < 2 or ours.by_video.shape != theirs.by_video.shape:
         raise ValueError(
             "expected two or more runs, the same in both arms, got "
             f"{len(ours.values)} and {len(theirs.values)}"
         )
+    if ours.num_videos < 2:
+        raise ValueError(f"expected two or more test videos, got {ours.num_videos}")
     differences = ours.values - theirs.values  # (R,)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)

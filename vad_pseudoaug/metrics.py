@@ -91,7 +91,7 @@ class Ranking:
     def average_precision(
         self, weights: Floats | None = None, *, rule: str = "step"
     ) -> Any:
-        """Area under the precision-recall curve; arguments as in `auc`.
+        """Area under the precision-recall curve; arguments and NaN as in `auc`.
 
         Args:
             weights: As in `auc`.
@@ -109,6 +109,8 @@ class Ranking:
             found = (np.diff(recall, axis=-1) * precision).sum(axis=-1)
         else:
             raise ValueError(f"rule: expected 'step' or 'trapezoid', got {rule!r}")
+        # Without normal frames every ranking is perfect: that is no figure, either.
+        found = np.where(alarms[..., -1] > 0, found, np.nan)
         return found if weights is not None else self._single(found)
 
     def _single(self, value: Any) -> float:

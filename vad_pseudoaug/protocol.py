@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from .baseline import SNIPPET_FRAMES, to_frames
 from .data import ped2
 from .features import Layout, read_features, read_list
-from .ground_truth import FrameLabels, read_ground_truth
+from .ground_truth import FrameLabels, read_archive, read_ground_truth
 from .metrics import FrameFigures, frame_figures
 from .randomness import make_generator
 from .videos import VideoSet, as_pair
@@ -63,9 +63,12 @@ class Split:
         """Make sure that the split is a published one, by its counts.
 
         Raises:
-            ValueError: If a count differs.
+            ValueError: If a count differs, or no split of this name is published.
         """
-        expected = PUBLISHED_COUNTS[name]
+        expected = PUBLISHED_COUNTS.get(name)
+        if expected is None:
+            known = ", ".join(PUBLISHED_COUNTS)
+            raise ValueError(f"unknown split {name!r}; there is {known}")
         if self.counts != expected:
             raise ValueError(
                 f"{name}: expected {expected} normal and abnormal videos to train and "
@@ -224,18 +227,24 @@ def read_folder(folder: str | os.PathLike[str]) -> Split:
 
     Raises:
         FileNotFoundError: If one of them is missing, or a video in one of them.
-        ValueError: If a table is broken.
+        ValueError: If a table or an archive is broken, or a video both trains and
+            tests.
     """
     folder = Path(folder)
     rows = {name: _read_table(folder / f"{name}.csv") for name in ("train", "test")}
+    both = sorted(rows["train"].keys() & rows["test"].keys())
+    if both:
+        raise ValueError(
+            f"{folder}: {len(both)} videos are in train.csv and in test.csv, such as "
+            f"{both[0]}"
+        )
     path = folder / "features.npz"
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-        missing = sorted({*rows["train"], *rows["test"]} - set(archive.files))
-        if missing:
-            raise FileNotFoundError(
-                f"{path}: lacks {len(missing)} videos, such as {missing[0]}"
-            )
-        features = {name: archive[name] for part in rows.values() for name in part}
+    features = read_archive(path)
+    missing = sorted({*rows["train"], *rows["test"]} - features.keys())
+    if missing:
+        raise FileNotFoundError(
+            f"{path}: lacks {len(missing)} videos, such as {missing[0]}"
+        )
     by_label = {
         label: VideoSet(
             [features[name] for name, one in rows["train"].items() if one == label],
@@ -258,7 +267,7 @@ def _read_table(path: Path) -> dict[str, int]:
     with path.open(newline="", encoding="utf-8") as file:
         try:
             rows = {row["video"]: int(row["label"]) for row in csv.DictReader(file)}
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, csv.Error) as error:
             raise ValueError(
                 f"{path}: expected the columns video and label, 0 or 1"
             ) from error

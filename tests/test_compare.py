@@ -1,0 +1,264 @@
+"""Paired comparisons: what is run, kept, resumed and summarised."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from vad_pseudoaug import compare
+from vad_pseudoaug.arms import Arm
+from vad_pseudoaug.checkpoint import CheckpointError
+from vad_pseudoaug.compare import Comparison, find_host, load_runs, run_comparison
+from vad_pseudoaug.experiments import EXPERIMENTS, find_experiment, parse_arm
+from vad_pseudoaug.intervals import hierarchical_bootstrap, resample
+from vad_pseudoaug.metrics import Ranking, frame_figures
+from vad_pseudoaug.protocol import Data
+from vad_pseudoaug.summary import format_tables, summarise, write_summary
+
+ARMS = [Arm("none", "none"), Arm("double", "duplicate", 1.0), Arm("jitter", "jitter")]
+MEANS = "hosts.means:train"
+
+
+def comparison(**changes):
+    options = {"arms": ARMS, "hosts": (MEANS,), "num_seeds": 3, **changes}
+    return Comparison(Data("ped2", {}), **options)
+
+
+def files(folder):
+    return {
+        path.relative_to(folder): path.read_bytes()
+        for path in folder.rglob("*.npy")
+        if path.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("compare")
+    return folder, run_comparison(comparison(), folder)
+
+
+def test_every_seed_arm_and_host_is_run_and_kept(done):
+    folder, runs = done
+    assert {(run.host, run.arm, run.seed) for run in runs} == {
+        (MEANS, arm.name, seed) for arm in ARMS for seed in range(3)
+    }
+    assert len(list((folder / "runs").rglob("*.json"))) == 9
+    extra = {run.arm: run.num_extra for run in runs}
+    assert extra == {"none": (0, 0), "double": (6, 4), "jitter": (12, 8)}
+    for run in runs:
+        split = comparison().data.split(run.seed)
+        again = frame_figures(split.labels, split.to_frames(run.scores))
+        assert run.figures == pytest.approx(again)
+        assert run.best_on_test is None
+
+
+def test_an_interrupted_comparison_goes_on_where_it_stopped(done, tmp_path):
+    folder, _ = done
+
+    def interrupt(line):
+        if line.startswith("4 of 9"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_comparison(comparison(), tmp_path, say=interrupt)
+    before = files(tmp_path)
+    assert len(before) == 4
+    said = []
+    run_comparison(comparison(), tmp_path, say=said.append)
+    assert said[-1].startswith("5 of 5")
+    assert files(tmp_path) == files(folder)
+
+
+def test_runs_of_several_processes_are_the_same(done, tmp_path):
+    folder, _ = done
+    run_comparison(comparison(), tmp_path, processes=2)
+    assert files(tmp_path) == files(folder)
+
+
+def test_arms_and_seeds_may_be_added(done, tmp_path):
+    folder, runs = done
+    run_comparison(comparison(arms=ARMS[:1], num_seeds=2), tmp_path)
+    added = run_comparison(comparison(), tmp_path)
+    assert files(tmp_path) == files(folder)
+    assert [run.figures for run in added] == [run.figures for run in runs]
+
+
+def test_results_of_another_comparison_are_refused(done):
+    folder, _ = done
+    with pytest.raises(ValueError, match="another"):
+        run_comparison(comparison(choices={"epochs": 2}), folder)
+    other = [Arm("none", "none"), Arm("double", "duplicate", 2.0)]
+    with pytest.raises(ValueError, match="'double' was another one"):
+        run_comparison(comparison(arms=other), folder)
+
+
+def test_a_host_that_shows_checkpoints_has_a_best_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(compare, "RTFM_STEPS", 60)
+    arms = [Arm("none", "none"), Arm("double", "duplicate")]
+    runs = run_comparison(
+        comparison(arms=arms, hosts=("rtfm", "mil"), num_seeds=2), tmp_path
+    )
+    assert len(runs) == 8
+    for run in runs:
+        assert run.best_on_test >= run.figures.auc
+    assert any(run.best_on_test > run.figures.auc for run in runs)
+    assert runs[0].figures != runs[1].figures
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_seeds": 1}, "at least 2"),
+        ({"arms": []}, "different names"),
+        ({"arms": [ARMS[0], ARMS[0]]}, "different names"),
+        ({"hosts": ("forest",)}, "unknown host 'forest'"),
+        ({"hosts": ("hosts.means:absent",)}, "absent"),
+        ({"choices": {"epoch": 2}}, "unknown choice epoch"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        comparison(**changes)
+
+
+def test_hosts_are_found_by_name():
+    from hosts import means
+
+    assert find_host(MEANS) is means.train
+    assert find_host("mlp") is compare.train_mlp
+
+
+def test_a_host_of_wrong_scores_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="expected one score a snippet"):
+        run_comparison(comparison(hosts=("hosts.means:train_wrong",)), tmp_path)
+
+
+def test_differences_are_those_of_the_runs(done):
+    _, runs = done
+    results = summarise(comparison(), runs, against=("none", "jitter"))
+    assert [result.arm for result in results] == ["none", "double", "jitter"]
+    by_arm = {result.arm: result for result in results}
+    assert set(by_arm["none"].differences) == {"jitter"}
+    aucs = {
+        arm.name: [run.figures.auc for run in runs if run.arm == arm.name]
+        for arm in ARMS
+    }
+    for arm, values in aucs.items():
+        assert by_arm[arm].values["auc"].tolist() == values
+        assert np.isnan(by_arm[arm].values["best_on_test"]).all()
+    found = by_arm["jitter"].differences["none"]["auc"]
+    expected = np.mean(aucs["jitter"]) - np.mean(aucs["none"])
+    assert found.mean == pytest.approx(expected)
+    splits = [comparison().data.split(seed) for seed in range(3)]
+
+    def resampled(arm):
+        own = [run for run in runs if run.arm == arm]
+        return resample(
+            [
+                (
+                    [video.name for video in split.test],
+                    Ranking(split.labels, split.to_frames(run.scores)),
+                )
+                for split, run in zip(splits, own, strict=True)
+            ],
+            num_resamples=500,
+        )
+
+    assert found == hierarchical_bootstrap(resampled("jitter"), resampled("none"))
+    reverse = by_arm["none"].differences["jitter"]["auc"]
+    assert reverse == pytest.approx((-found.mean, -found.high, -found.low))
+
+
+def test_a_summary_lacks_no_run(done):
+    _, runs = done
+    with pytest.raises(ValueError, match="1 runs are missing"):
+        summarise(comparison(), runs[:-1])
+    with pytest.raises(ValueError, match="no arm cutmix"):
+        summarise(comparison(), runs, against=("cutmix",))
+
+
+def test_the_summary_is_written_as_tables_and_pictures(done, tmp_path):
+    _, runs = done
+    results = summarise(comparison(), runs, against=("none", "double"))
+    write_summary(tmp_path, comparison(), runs, results)
+    saved = json.loads((tmp_path / "summary.json").read_text())
+    assert saved[2]["values"]["auc"] == results[2].values["auc"].tolist()
+    assert saved[2]["values"]["best_on_test"] == [None] * 3
+    assert saved[2]["differences"]["double"]["ap"]["low"] == (
+        results[2].differences["double"]["ap"].low
+    )
+    with (tmp_path / "runs.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["auc"]) for row in rows] == [run.figures.auc for run in runs]
+    assert (tmp_path / "summary.md").read_text() == format_tables(results) + "\n"
+    for name in ("forest", "roc"):
+        assert (tmp_path / f"{name}.png").stat().st_size > 5_000
+
+
+def test_tables_show_percent_and_mark_what_is_clear(done):
+    _, runs = done
+    results = summarise(comparison(), runs, against=("none", "double"))
+    lines = format_tables(results).splitlines()
+    auc = 100 * results[2].values["auc"]
+    assert f"| {auc.mean():.2f} +- {auc.std(ddof=1):.2f} " in lines[6]
+    header = next(line for line in lines if "AUC - none" in line)
+    assert header.index("AUC - none") < header.index("AP - double")
+    for result in results:
+        row = [line for line in lines if line.startswith(f"| {result.arm} ")][1]
+        clear = [
+            interval
+            for found in result.differences.values()
+            for interval in found.values()
+            if interval.low > 0 or interval.high < 0
+        ]
+        assert row.count("*") == len(clear)
+
+
+def test_runs_that_are_there_can_be_read_alone(done):
+    folder, runs = done
+    again = load_runs(comparison(num_seeds=2), folder)
+    assert [(run.arm, run.seed) for run in again] == [
+        (run.arm, run.seed) for run in runs if run.seed < 2
+    ]
+
+
+def test_the_papers_tables_are_experiments():
+    assert {"all", "table3", "table4", "table5", "table6"} == set(EXPERIMENTS)
+    assert find_experiment("table4").hosts == ("rtfm",)
+    widths = [
+        (*arm.choices["hidden_dims"], arm.choices["latent_dim"])
+        for arm in find_experiment("table5").arms[1:]
+    ]
+    assert widths == [
+        (1024, 512, 256),
+        (1024, 512, 256, 128),
+        (1024, 512, 512, 256, 256),
+    ]
+    assert [arm.per_video for arm in find_experiment("table6").arms[1:]] == [0.5, 1, 2]
+    with pytest.raises(ValueError, match="unknown experiment 'table7'"):
+        find_experiment("table7")
+
+
+def test_arms_are_read_from_text():
+    assert parse_arm("cutmix") == Arm("cutmix", "cutmix")
+    assert parse_arm("a=paper:epochs=3,hidden_dims=64/32,selection=ranked") == Arm(
+        "a",
+        "paper",
+        choices={"epochs": 3, "hidden_dims": (64, 32), "selection": "ranked"},
+    )
+    for text, message in (
+        ("paste", "unknown arm 'paste'"),
+        ("paper:epoch=3", "unknown choice epoch"),
+        ("paper:epochs=many", "'many' is not readable"),
+        ("paper:epochs=0", "at least 1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            parse_arm(text)
+
+
+def test_errors_of_a_broken_results_folder_name_it(done, tmp_path):
+    (tmp_path / "compare.json").write_text("{")
+    with pytest.raises((ValueError, CheckpointError), match=r"compare\.json"):
+        run_comparison(comparison(), tmp_path)
