@@ -299,6 +299,41 @@ def test_counts_of_another_split_are_refused(split):
         split.check_counts("shanghaitech")
 
 
+def of_counts(counts):
+    """A split of so many videos: normal and abnormal to train, then to test."""
+    video = np.zeros((1, 2, 3), dtype=np.float32)
+    test = [
+        LabelledVideo(f"{label}_{i}", video, np.arange(32) < 9 * label)
+        for label in (0, 1)
+        for i in range(counts[2 + label])
+    ]
+    return Split([video] * counts[0], [video] * counts[1], test)
+
+
+@pytest.mark.parametrize(
+    ("name", "counts"),
+    [
+        # 199 test videos, of which 44 abnormal; and 290, of which 140.
+        ("shanghaitech", (175, 63, 155, 44)),
+        ("ucf-crime", (800, 810, 150, 140)),
+    ],
+)
+def test_published_counts_are_checked_one_by_one(name, counts):
+    of_counts(counts).check_counts(name)
+    for place in range(4):
+        wrong = [count - (i == place) for i, count in enumerate(counts)]
+        with pytest.raises(ValueError, match=f"{name}: expected .* got "):
+            of_counts(wrong).check_counts(name)
+
+
+def test_an_abnormal_test_video_without_an_anomalous_frame_changes_the_counts():
+    split = of_counts((175, 63, 155, 44))
+    split.test[-1].frame_labels[:] = False
+    assert split.counts == (175, 63, 156, 43)
+    with pytest.raises(ValueError, match=r"got \(175, 63, 156, 43\)"):
+        split.check_counts("shanghaitech")
+
+
 def test_an_unknown_split_is_refused(split):
     with pytest.raises(ValueError, match=r"'ped3'.*shanghaitech"):
         split.check_counts("ped3")
