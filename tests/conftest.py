@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from hosts import FEATURE_DIM, RtfmDataset
-from vad_pseudoaug import MultiTaskVAE, PseudoVideoSampler, VAEConfig
+from vad_pseudoaug import MultiTaskVAE, PseudoVideoSampler, VAEConfig, gates
+from vad_pseudoaug.check import Check, check_sampler, refit_on_part
 
 # Tiny products: threads would only wait for each other.
 torch.set_num_threads(1)
@@ -58,3 +59,36 @@ SMALL = {
 @pytest.fixture
 def small() -> dict[str, Any]:
     return dict(SMALL)
+
+
+@pytest.fixture(scope="session")
+def many_videos() -> tuple[list[Any], list[Any]]:
+    """Normal videos, and abnormal ones of which the second half is abnormal."""
+    rng = np.random.default_rng(0)
+
+    def make(shift: float) -> list[Any]:
+        found = []
+        for _ in range(10):
+            video = rng.random((2, int(rng.integers(8, 13)), FEATURE_DIM)) + 1
+            video[:, video.shape[1] // 2 :] += shift
+            found.append(video.astype(np.float32))
+        return found
+
+    return make(0.0), make(0.8)
+
+
+@pytest.fixture(scope="session")
+def few_draws() -> Iterator[None]:
+    """Quality gates by fewer draws than a user gets."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, count in (("REPEATS", 4), ("CLASSIFIER_REPEATS", 1), ("TREES", 20)):
+            patch.setattr(gates, name, count)
+        yield
+
+
+@pytest.fixture(scope="session")
+def checked(few_draws: None, many_videos: tuple[list[Any], list[Any]]) -> Check:
+    """The check of a small sampler on the half of the videos that it never saw."""
+    choices: dict[str, Any] = {**SMALL, "baseline_lr": 0.01}
+    sampler = PseudoVideoSampler.fit(*many_videos, **choices)
+    return check_sampler(*refit_on_part(sampler))

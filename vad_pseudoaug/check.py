@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ def check_sampler(
     known = (sampler.sources(ABNORMAL), sampler.sources(NORMAL))  # normal, abnormal
     held_out = as_pair(normal, abnormal)
     for own, new in zip(known, held_out, strict=True):
-        if own is new or set(own.paths or ()) & set(new.paths or ()):
+        if _files(own) & _files(new) or _contents(own) >= _contents(new):
             raise ValueError(f"{new.name}: the sampler was fitted on these videos")
     recipe = sampler.recipe
     selected = select_snippets(
@@ -159,10 +160,14 @@ def refit_on_part(
         _part(abnormal, split.validation_abnormal),
     )
     if folder is not None and (Path(folder) / "config.json").is_file():
+        saved = PseudoVideoSampler.from_pretrained(folder)
         fitted = PseudoVideoSampler.from_pretrained(
             folder, normal=kept[0], abnormal=kept[1]
         )
-        if fitted.recipe != sampler.recipe or fitted.seed != sampler.seed:
+        is_same = fitted.recipe == sampler.recipe and fitted.seed == sampler.seed
+        for own, part in zip((saved.normal, saved.abnormal), kept, strict=True):
+            is_same &= _files(part) == (set() if own is None else _files(own))
+        if not is_same:
             raise ValueError(f"{folder}: holds the fit of another run; delete it")
     else:
         fitted = PseudoVideoSampler.fit(
@@ -174,6 +179,15 @@ def refit_on_part(
             progress=progress,
         )
     return fitted, *held_out
+
+
+def _files(videos: VideoSet) -> set[Path]:
+    return {path.resolve() for path in videos.paths or ()}
+
+
+def _contents(videos: VideoSet) -> set[bytes]:
+    numbers = range(min(len(videos), MAX_VIDEOS))
+    return {sha256(np.ascontiguousarray(videos[i])).digest() for i in numbers}
 
 
 def _part(videos: VideoSet, chosen: Sequence[int]) -> VideoSet:

@@ -1,0 +1,164 @@
+"""A check judges a run on videos that it never saw, and refuses those that it saw."""
+
+import numpy as np
+import pytest
+
+from vad_pseudoaug import PseudoVideoSampler
+from vad_pseudoaug.check import check_sampler, refit_on_part
+from vad_pseudoaug.vae import ABNORMAL, NORMAL
+
+
+@pytest.fixture
+def write(many_videos, tmp_path):
+    """Write the videos as files; return the two lists of their paths."""
+
+    def write(name="features", videos=many_videos):
+        (tmp_path / name).mkdir()
+        found = []
+        for label, group in zip(("normal", "abnormal"), videos, strict=True):
+            paths = [tmp_path / name / f"{label}{i}.npy" for i in range(len(group))]
+            for path, video in zip(paths, group, strict=True):
+                np.save(path, video.transpose(1, 0, 2))
+            found.append(paths)
+        return found
+
+    return write
+
+
+@pytest.fixture
+def fit(small):
+    def fit(normal, abnormal, **changes):
+        choices = {**small, "baseline_lr": 0.01, **changes}
+        return PseudoVideoSampler.fit(normal, abnormal, **choices)
+
+    return fit
+
+
+def names(videos):
+    return {path.name for path in videos.paths}
+
+
+def test_a_check_has_gates_of_the_model_and_of_both_classes(checked):
+    assert list(checked.gates) == [
+        "the model",
+        "pseudo abnormal videos",
+        "pseudo normal videos",
+    ]
+    assert [len(part) for part in checked.gates.values()] == [4, 10, 10]
+    every = [gate for part in checked.gates.values() for gate in part]
+    assert checked.passed == all(gate.passed for gate in every)
+    saved = checked.to_dict()
+    assert saved["passed"] == checked.passed
+    assert saved["gates"]["the model"][0]["value"] == every[0].value
+
+
+def test_what_is_judged_was_made_of_videos_that_the_sampler_never_saw(
+    checked, many_videos
+):
+    known = {v.tobytes() for kind in (NORMAL, ABNORMAL) for v in fitted(checked, kind)}
+    assert len(known) == 10
+    for label in (NORMAL, ABNORMAL):
+        material, sources = checked.materials[label], checked.sources[label]
+        assert len(material.pseudo) == len(sources) == 5
+        held_out = {v[0].tobytes() for v in many_videos[1 - label]} - known
+        for pseudo, source in zip(material.pseudo, sources, strict=True):
+            assert source.features.tobytes() in held_out
+            kept = ~pseudo.mask
+            assert (pseudo.features[kept] == source.features[kept]).all()
+            assert (pseudo.features[pseudo.mask] != source.features[pseudo.mask]).any()
+        assert {clip.features.tobytes() for clip in material.training} <= known
+        for clip in (*material.real, *material.other):
+            assert clip.features.tobytes() not in known
+
+
+def fitted(checked, label):
+    """The first crops of the videos of a class that the sampler was fitted on."""
+    return [video[0] for video in checked.sampler.sources(1 - label)]
+
+
+def test_of_abnormal_videos_the_selected_snippets_count(checked):
+    clips = [*checked.materials[ABNORMAL].real, *checked.materials[NORMAL].other]
+    assert 0 < np.mean(np.concatenate([clip.mask for clip in clips])) < 1
+    # The second half of the snippets is abnormal: they are selected more often.
+    halves = [np.array_split(clip.mask, [len(clip.mask) // 2]) for clip in clips]
+    first, second = (
+        np.mean(np.concatenate(half)) for half in zip(*halves, strict=True)
+    )
+    assert second > first
+    assert all(clip.mask.all() for clip in checked.materials[NORMAL].real)
+
+
+def test_videos_that_the_sampler_was_fitted_on_are_refused(write, fit, many_videos):
+    files = write()
+    sampler = fit(*files)
+    message = "normal: the sampler was fitted on these videos"
+    with pytest.raises(ValueError, match=message):
+        check_sampler(sampler, *files)
+    # One of them is one too many.
+    other = write("other", [[v + 1 for v in group] for group in many_videos])
+    with pytest.raises(ValueError, match=message):
+        check_sampler(sampler, [files[0][0], *other[0][1:]], other[1])
+    with pytest.raises(ValueError, match=f"ab{message}"):
+        check_sampler(sampler, other[0], [*other[1], files[1][3]])
+    # Nor do they pass by another name.
+    copies = write("copies")
+    with pytest.raises(ValueError, match=message):
+        check_sampler(sampler, *copies)
+
+
+def test_videos_in_memory_are_known_again(fit, many_videos):
+    sampler = fit(*many_videos)
+    with pytest.raises(ValueError, match="normal: the sampler was fitted on these"):
+        check_sampler(sampler, *many_videos)
+
+
+def test_too_few_videos_are_refused(few_draws, fit, many_videos):
+    normal, abnormal = many_videos
+    sampler = fit(normal[3:], abnormal[3:])
+    with pytest.raises(ValueError, match=r"at least 4 .* hold out more videos"):
+        check_sampler(sampler, normal[:3], abnormal[:3])
+
+
+def test_a_refit_leaves_out_a_share_of_each_class(write, fit):
+    files = write()
+    sampler = fit(*files)
+    refitted, *held_out = refit_on_part(sampler, share=0.3)
+    assert refitted.recipe == sampler.recipe
+    assert refitted.seed == sampler.seed
+    kept = refitted.sources(ABNORMAL), refitted.sources(NORMAL)
+    for own, left_out, all_files in zip(kept, held_out, files, strict=True):
+        assert (len(own), len(left_out)) == (7, 3)
+        assert not names(own) & names(left_out)
+        assert names(own) | names(left_out) == {file.name for file in all_files}
+
+
+def test_a_refit_that_is_kept_is_not_repeated(write, fit, tmp_path, monkeypatch):
+    sampler = fit(*write())
+    first, *held_out = refit_on_part(sampler, tmp_path / "held-out")
+
+    def refuse(*arguments, **options):
+        raise AssertionError("fitted again")
+
+    monkeypatch.setattr(PseudoVideoSampler, "fit", refuse)
+    again, *left_out = refit_on_part(sampler, tmp_path / "held-out")
+    for name, weight in first.vae.state_dict().items():
+        assert (again.vae.state_dict()[name] == weight).all()
+    for one, other in zip(held_out, left_out, strict=True):
+        assert one.paths == other.paths
+    with pytest.raises(AssertionError, match="fitted again"):
+        refit_on_part(sampler)
+
+
+@pytest.mark.parametrize("changes", [{"seed": 1}, {"epochs": 2}, "videos", "share"])
+def test_a_kept_refit_of_another_run_is_refused(
+    changes, write, fit, tmp_path, many_videos
+):
+    files = write()
+    refit_on_part(fit(*files), tmp_path / "held-out")
+    share = 0.5
+    if changes == "videos":
+        files, changes = write("other"), {}
+    elif changes == "share":
+        share, changes = 0.4, {}
+    with pytest.raises(ValueError, match="held-out: holds the fit of another run"):
+        refit_on_part(fit(*files, **changes), tmp_path / "held-out", share=share)
