@@ -365,9 +365,9 @@ def _coverage(draws: Sequence[_Draw], material: Material) -> Gate:
         found.contrast,
         f"at least {accept:.2f}",
         found.value >= accept,
-        "share of real videos that have a generated snippet in their neighbourhood, "
-        "and are in that of one; small where all generated ones look alike; passes at "
-        "0.8 of real",
+        "share of real videos that have a generated snippet in their neighbourhood "
+        "and lie in the neighbourhood of one; small where all generated ones look "
+        "alike; passes at 0.8 of real",
     )
 
 

@@ -43,32 +43,36 @@ def draw_pictures(check: Check) -> list[Picture]:
         Picture(
             "timelines",
             "Pseudo abnormal videos beside their sources",
-            "Where a normal video was made abnormal (shaded), its snippets should move "
-            "from 0, the mean normal training snippet, towards 1, the mean selected "
-            "abnormal one, and its norm should not drop. Elsewhere the two lines are "
-            "the same.",
+            "The longest held-out normal videos. Where they were made abnormal (grey), "
+            "the pseudo video should move from 0, the mean normal training snippet, "
+            "towards 1, the mean selected abnormal one, and its norm should not drop. "
+            "Elsewhere the two lines are the same.",
             _timelines(check),
         ),
         Picture(
             "features",
             "Snippets in two dimensions",
-            "Hollow marks are generated. Good ones lie where the filled ones of their "
-            "class lie, and as widely; a dense clump is a decoder that returns "
-            "averages.",
+            "The two directions in which real snippets differ most. Hollow marks are "
+            "generated. Good ones lie where the filled ones of their colour and shape "
+            "lie, and as widely; a dense clump is a decoder that returns averages.",
             _projection(check),
         ),
         Picture(
             "norms",
             "L2 norms of snippets",
-            "The generated line should follow the real one of its class. Left of it, "
-            "norms have shrunk: hosts that pick segments by magnitude overlook them.",
+            "The L2 norm is the length of a feature vector. Each line tells what share "
+            "of the snippets has at most that norm. The generated line should follow "
+            "the real one of its class; left of it, norms have shrunk, and detectors "
+            "that pick segments by magnitude overlook them.",
             _by_class(check, _norms),
         ),
         Picture(
             "neighbours",
             "Distance to the nearest training snippet",
-            "Generated snippets should be about as far from training snippets as real "
-            "unseen ones. A line that starts at 0 and rises at once repeats them.",
+            "Each line tells what share of the snippets is at most that far from a "
+            "training snippet. Generated ones should be about as far as real unseen "
+            "ones. A line that rises at 0 repeats training snippets; one far to the "
+            "right is unlike all of them.",
             _by_class(check, _neighbours),
         ),
         Picture(
@@ -82,37 +86,39 @@ def draw_pictures(check: Check) -> list[Picture]:
         Picture(
             "units",
             "Latent units in use",
-            "How much each latent unit varies over unseen snippets, the most active "
-            "first. Units below the line carry nothing: the decoders cannot tell "
-            "snippets apart by them.",
+            "The model describes a snippet by latent units, from which its decoders "
+            "make one again. How much each unit varies over unseen snippets, the most "
+            "active first; those below the grey line carry nothing.",
             _units(check),
         ),
         Picture(
             "training",
             "Training",
-            "Each term of the loss over the epochs, logarithmic. Terms that still "
-            "fall at the end ask for more epochs.",
+            "Each term of the loss over the epochs, on a logarithmic scale. A squared "
+            "error (what a decoder fails to give back of its class) that still falls "
+            "at the end asks for more epochs. The KL divergence is how much the latent "
+            "units tell of a snippet: near 0 they tell nothing.",
             _training(check),
         ),
     ]
 
 
 def _by_class(check: Check, draw: Callable[[Check, int, Axes], None]) -> Figure:
-    figure, axes = new_figure(1, 2, figsize=(10, 4))
+    figure, axes = new_figure(1, 2, figsize=(10, 4.3))
     for column, (label, name) in enumerate(CLASSES.items()):
         draw(check, label, axes[0, column])
         axes[0, column].set_title(f"pseudo {name} videos")
-        axes[0, column].legend()
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(handles))
     return figure
 
 
 def _norms(check: Check, label: int, axes: Axes) -> None:
     material = check.materials[label]
-    groups = {
-        "generated": material.pseudo,
-        f"real {CLASSES[label]}": material.real,
-        f"real {CLASSES[1 - label]}": material.other,
-    }
+    groups = {"generated": material.pseudo}
+    for one in CLASSES:  # in both panels the same line for a class
+        clips = material.real if one == label else material.other
+        groups[f"real {CLASSES[one]}"] = clips
     _cumulative(
         {name: _norm(meant_rows(clips)) for name, clips in groups.items()}, axes
     )
@@ -138,8 +144,10 @@ def _neighbours(check: Check, label: int, axes: Axes) -> None:
 def _lags(check: Check, label: int, axes: Axes) -> None:
     material = check.materials[label]
     groups = {"generated": material.pseudo, "real": material.real}
+    shortest = min(len(c.features) for clips in groups.values() for c in clips)
+    num_lags = min(MAX_LAG, max(shortest - 2, 0)) + 1
     for number, (name, clips) in enumerate(groups.items()):
-        curve = _mean_correlations(clips)
+        curve = _mean_correlations(clips, num_lags)
         axes.plot(
             range(len(curve)),
             curve,
@@ -150,19 +158,20 @@ def _lags(check: Check, label: int, axes: Axes) -> None:
         )
     axes.axhline(0, color="0.7", linewidth=0.8, zorder=0)
     axes.set(xlabel="snippets later", ylabel="correlation")
+    axes.locator_params(axis="x", integer=True)
 
 
-def _mean_correlations(clips: Sequence[Clip]) -> list[float]:
-    lengths = [len(clip.features) for clip in clips]
-    lags = range(min(MAX_LAG, *(max(length - 2, 0) for length in lengths)) + 1)
+def _mean_correlations(clips: Sequence[Clip], num_lags: int) -> list[float]:
     curves = []
     for clip in clips:
         centred = clip.features.astype(np.float64) - clip.features.mean(axis=0)
         total = (centred**2).sum()
         if total:
             curves.append(
-                [(centred[lag:] * centred[: len(centred) - lag]).sum() for lag in lags]
-                / total
+                [
+                    (centred[lag:] * centred[: len(centred) - lag]).sum() / total
+                    for lag in range(num_lags)
+                ]
             )
     mean: list[float] = np.mean(curves, axis=0).tolist()
     return mean
@@ -179,7 +188,7 @@ def _timelines(check: Check) -> Figure:
     )
     axis = (high - low) / max(float(((high - low) ** 2).sum()), 1e-12)
     measures: Mapping[str, Callable[[NDArray[Any]], NDArray[Any]]] = {
-        "from normal (0) to abnormal (1)": lambda rows: (rows - low) @ axis,
+        "place between normal (0) and abnormal (1)": lambda rows: (rows - low) @ axis,
         "L2 norm": _norm,
     }
     figure, axes = new_figure(len(chosen), 2, figsize=(11, 2.3 * len(chosen) + 0.6))
@@ -188,8 +197,14 @@ def _timelines(check: Check) -> Figure:
         edges = np.flatnonzero(np.diff(np.pad(pseudo.mask.astype(int), 1)))
         for column, (name, measure) in enumerate(measures.items()):
             own = axes[row, column]
-            for start, end in edges.reshape(-1, 2):
-                own.axvspan(start - 0.5, end - 0.5, color="0.87", zorder=0)
+            for number, (start, end) in enumerate(edges.reshape(-1, 2)):
+                own.axvspan(
+                    start - 0.5,
+                    end - 0.5,
+                    color="0.87",
+                    zorder=0,
+                    label=None if number else "generated",
+                )
             for number, (title, clip) in enumerate(
                 (("source", source), ("pseudo video", pseudo))
             ):
@@ -204,10 +219,12 @@ def _timelines(check: Check) -> Figure:
             own.set_title(name if row == 0 else "")
             own.locator_params(axis="x", integer=True)
         axes[row, 0].set_ylabel(f"normal video {video + 1}")
+        for level in (0, 1):
+            axes[row, 0].axhline(level, color="0.6", linewidth=0.8, zorder=0)
     for own in axes[-1]:
         own.set_xlabel("snippet")
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=2)
+    figure.legend(handles, labels, loc="outside upper center", ncols=3)
     return figure
 
 
@@ -241,8 +258,8 @@ def _units(check: Check) -> Figure:
             linestyle=STYLES[number],
             label=f"unseen {name} snippets",
         )
-    own.axhline(ACTIVE_VARIANCE, color="0.5", linewidth=0.8, label="in use above")
-    own.set(xlabel="latent unit, by its rank", ylabel="variance of its mean")
+    own.axhline(ACTIVE_VARIANCE, color="0.5", linewidth=0.8, label="in use: above this")
+    own.set(xlabel="latent unit, the most active first", ylabel="variance")
     own.set_yscale("log")
     own.legend()
     return figure
@@ -261,7 +278,7 @@ def _cumulative(groups: Mapping[str, NDArray[Any]], axes: Axes) -> None:
     """Draw the share of the values at or below each value."""
     for number, (name, values) in enumerate(groups.items()):
         axes.ecdf(values, color=COLOURS[number], linestyle=STYLES[number], label=name)
-    axes.set_ylabel("share of snippets at most that")
+    axes.set_ylabel("share of the snippets")
 
 
 def _norm(rows: NDArray[Any]) -> NDArray[Any]:

@@ -117,7 +117,8 @@ def plot_projection(
     Args:
         groups: For each name `(M, D)`. The axes are the two principal components of
             the first two groups, so that pseudo features drawn after them cannot
-            choose them.
+            choose them. Those after them are hollow, in the marks of the first two:
+            real normal and abnormal, then pseudo normal and abnormal.
         axes: Where to draw; None makes a new figure.
     """
     axes = axes if axes is not None else new_figure(figsize=(6, 5))[1][0, 0]
@@ -130,11 +131,11 @@ def plot_projection(
         axes.scatter(
             flat[:, 0],
             flat[:, 1],
-            s=18,
-            marker=MARKERS[number % len(MARKERS)],
-            facecolors="none" if number > 1 else COLOURS[number % len(COLOURS)],
-            edgecolors=COLOURS[number % len(COLOURS)],
-            alpha=0.7,
+            s=22,
+            marker=MARKERS[number % 2],
+            facecolors="none" if number > 1 else COLOURS[number % 2],
+            edgecolors=COLOURS[number % 2],
+            alpha=0.8,
             label=name,
         )
     axes.set(
@@ -142,7 +143,8 @@ def plot_projection(
         ylabel=f"second component ({explained[1]:.0%})",
         title="Snippet features",
     )
-    axes.legend()
+    # Below the picture: above it, there is no place that is free in every picture.
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2)
     return axes
 
 
@@ -200,9 +202,16 @@ def plot_history(
             [entry[name] for entry in history],
             color=COLOURS[number % len(COLOURS)],
             linestyle=STYLES[number % len(STYLES)],
-            label=name.replace("_", " "),
+            label=_term(name),
         )
     axes.set(xlabel="epoch", ylabel="mean over the snippets", yscale="log")
     axes.locator_params(axis="x", integer=True)
     axes.legend()
     return axes
+
+
+def _term(name: str) -> str:
+    """Name a term of a loss for a reader: `kl_normal` as "KL divergence, normal"."""
+    kind, _, of = name.partition("_")
+    words = {"kl": "KL divergence", "reconstruction": "squared error"}
+    return f"{words[kind]}, {of}" if kind in words and of else name.replace("_", " ")

@@ -46,12 +46,19 @@ figcaption {{ color: #555; }}
 <h2>What was judged</h2>
 {judged}
 <h2>How to read the tables</h2>
-<p>Every figure compares generated snippets with real ones of the class that they
-claim, from training videos that the model never saw. <b>Real</b> is the same figure
+<p>A gate is a figure with a limit that good pseudo videos keep. The gates of pseudo
+videos compare generated snippets with real ones of the class that they claim, from
+training videos that the model never saw: <b>value</b>. <b>Real</b> is the same figure
 between two halves of the real videos: no pseudo video needs to be better.
 <b>Classes</b> is the same figure between normal and abnormal real snippets: a generated
 snippet as far off as that is no better than one of the wrong class. No test video was
 used.</p>
+<p>Where several gates fail, look first at <i>classes differ</i> (if the selected
+snippets are no class of their own, the selection is to be changed, not the model), then
+at the gates of the model (trained too briefly, or too small), and then at the others.
+AUC, the area under the ROC curve, is the chance that a classifier ranks one of each
+kind rightly: 0.5 is guessing, 1 is always. A host is the detector that is to be trained
+on the pseudo videos.</p>
 {tables}
 <h2>Pictures</h2>
 {pictures}
@@ -163,7 +170,10 @@ def _judged(check: Check) -> str:
         f"{sampler.seed}, fitted on {fitted[0]} normal and {fitted[1]} abnormal "
         f"videos; its pseudo videos of {held_out[0]} normal and {held_out[1]} abnormal "
         "training videos that it never saw.</p>"
-        "<p>A video is a sequence of snippets, the features of 16 frames each. A "
+        "<p>A video is a sequence of snippets, the features of 16 frames each. The "
+        "model has an encoder, which describes a snippet by some numbers, its latent "
+        "units, and two decoders, which make a normal or an abnormal snippet of them. "
+        "A "
         "pseudo abnormal video is a normal one, its source, in which some snippets "
         "were replaced by generated abnormal ones; a pseudo normal video is an "
         "abnormal one with all of its snippets replaced by generated normal ones. Of "
@@ -208,7 +218,10 @@ def _recipe(check: Check) -> str:
 
 
 def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3g}"
+    if value is None:
+        return "-"
+    is_plain = value == 0 or 0.005 <= abs(value) < 1000
+    return f"{value:.2f}" if is_plain else f"{value:.2g}"
 
 
 def _verdict_word(gate: Gate) -> str:
