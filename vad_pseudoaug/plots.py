@@ -19,7 +19,16 @@ if TYPE_CHECKING:
 # Okabe and Ito's colours, told apart by colour-blind readers, each with a line style
 # and a marker of its own for readers in greyscale.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-STYLES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)))
+STYLES = (
+    *("-", "--", "-.", ":", (0, (6, 1)), (0, (3, 1, 1, 1, 1, 1)), (0, (10, 3))),
+    *(
+        (0, (1, 4)),
+        (0, (8, 2, 2, 2)),
+        (0, (2, 1)),
+        (0, (5, 5)),
+        (0, (9, 2, 1, 2, 1, 2)),
+    ),
+)
 MARKERS = ("o", "^", "s", "D", "v", "P")
 
 
@@ -56,8 +65,7 @@ def plot_roc(
             false_positive,
             true_positive,
             color=COLOURS[number % len(COLOURS)],
-            # The second time round the colours, each has another style.
-            linestyle=STYLES[(number + number // len(COLOURS)) % len(STYLES)],
+            linestyle=STYLES[number % len(STYLES)],
             label=f"{name} ({roc_auc(labels, values):.3f})",
         )
     axes.plot([0, 1], [0, 1], color="0.7", linewidth=0.8, zorder=0)

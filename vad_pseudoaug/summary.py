@@ -163,7 +163,7 @@ def write_summary(
         return
     hosts = list(dict.fromkeys(result.host for result in results))
     first = comparison.arms[0].name
-    height = 1.5 + 0.3 * len(comparison.arms) * len(COMPARED)
+    height = 2.2 + 0.3 * len(comparison.arms) * len(COMPARED)
     figure, axes = new_figure(
         len(COMPARED), len(hosts), figsize=(5 * len(hosts), height)
     )
@@ -176,9 +176,13 @@ def write_summary(
                     if result.host == host and first in result.differences
                 },
                 title=host,
-                xlabel=f"{TITLES[name]}: points more than {first}",
+                xlabel=f"{TITLES[name]}, difference in percentage points",
                 axes=axes[row, column],
             )
+    figure.suptitle(
+        f"Difference from the arm '{first}', with its 95 % interval over seeds and "
+        "test videos;\nfilled where the interval leaves out 0"
+    )
     figure.savefig(folder / "forest.png", dpi=120)
     split = comparison.data.split(0)
     figure, axes = new_figure(1, len(hosts), figsize=(6 * len(hosts), 6.5))

@@ -1,0 +1,173 @@
+"""The commands `check` and `compare`, in process: exit codes, files, messages."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from vad_pseudoaug import check as check_module
+from vad_pseudoaug.cli import main
+
+SMALL = [
+    *("--hidden-dims", "16", "--latent-dim", "4", "--epochs", "2"),
+    *("--baseline-epochs", "40", "--baseline-hidden-dims", "16"),
+    *("--baseline-lr", "0.01"),
+]
+
+
+@pytest.fixture(scope="module")
+def folder(many_videos, tmp_path_factory):
+    """Two list files, and a run that was fitted on them."""
+    folder = tmp_path_factory.mktemp("evidence")
+    for name, group in zip(("normal", "abnormal"), many_videos, strict=True):
+        for number, video in enumerate(group):
+            np.save(folder / f"{name}{number}.npy", video.transpose(1, 0, 2))
+        rows = [f"{name}{number}.npy\n" for number in range(len(group))]
+        (folder / f"{name}.list").write_text("".join(rows))
+    assert main(["fit", *lists(folder), "-o", str(folder / "run"), *SMALL]) == 0
+    return folder
+
+
+def lists(folder):
+    return [
+        *("--normal", str(folder / "normal.list")),
+        *("--abnormal", str(folder / "abnormal.list")),
+    ]
+
+
+def test_check_is_code_1_where_a_gate_fails(folder, few_draws, capsys):
+    assert main(["check", str(folder / "run")]) == 1
+    out = capsys.readouterr().out
+    assert "gates passed" in out
+    assert "FAIL" in out
+    assert str(folder / "run" / "report" / "report.html") in out
+    assert (folder / "run" / "report" / "report.html").is_file()
+    assert not json.loads((folder / "run" / "report" / "gates.json").read_text())[
+        "passed"
+    ]
+    assert (folder / "run" / "held-out" / "config.json").is_file()
+
+
+def test_check_is_code_0_where_all_gates_pass(
+    folder, checked, tmp_path, capsys, monkeypatch
+):
+    good = [
+        gate
+        for gate in checked.gates["pseudo abnormal videos"]
+        if gate.name == "variance ratio"
+    ]
+    found = replace(checked, gates={"the model": [good[0]._replace(passed=True)]})
+    given = []
+
+    def check_sampler(sampler, normal, abnormal, *, seed):
+        given.extend((normal, abnormal, seed))
+        return found
+
+    monkeypatch.setattr(check_module, "check_sampler", check_sampler)
+    # With videos of one's own the fit is not repeated.
+    monkeypatch.setattr(check_module, "refit_on_part", None)
+    arguments = ["check", str(folder / "run"), *lists(folder), "--seed", "7"]
+    assert main([*arguments, "-o", str(tmp_path / "page")]) == 0
+    assert given == [*lists(folder)[1::2], 7]
+    assert "1 of 1 gates passed" in capsys.readouterr().out
+    assert (tmp_path / "page" / "report.html").is_file()
+
+
+def test_check_refuses_the_videos_of_the_run(folder, capsys):
+    assert main(["check", str(folder / "run"), *lists(folder)]) == 2
+    error = capsys.readouterr().err
+    assert error == "error: normal: the sampler was fitted on these videos\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere"], "no such checkpoint"),
+        (["run", "--normal", "normal.list"], "expected both or none"),
+    ],
+)
+def test_check_of_bad_input_is_code_2(folder, arguments, message, capsys):
+    run, *more = arguments
+    assert main(["check", str(folder / run), *more]) == 2
+    assert message in capsys.readouterr().err
+
+
+def compare(output, *more):
+    arguments = ["compare", "-o", str(output), "--seeds", "2"]
+    hosts = ["--hosts", "hosts.means:train"]
+    return main([*arguments, *hosts, "--arms", "none", "duplicate", *more])
+
+
+def test_compare_writes_tables_and_pictures_and_goes_on(tmp_path, capsys):
+    assert compare(tmp_path) == 0
+    out = capsys.readouterr().out
+    assert "4 of 4: seed 1, duplicate" in out
+    assert "AUC - none" in out
+    for name in ("summary.json", "summary.md", "runs.csv", "forest.png", "roc.png"):
+        assert (tmp_path / name).stat().st_size > 100
+    assert (tmp_path / "summary.md").read_text() in out
+    before = (tmp_path / "summary.json").read_bytes()
+    assert compare(tmp_path) == 0
+    assert "4 of 4" not in capsys.readouterr().out  # every run was there
+    assert (tmp_path / "summary.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--seeds", "1"], "at least 2"),
+        (["--arms", "none", "paste"], "unknown arm 'paste'"),
+        (["--arms", "none", "none"], "different names"),
+        (["--hosts", "forest"], "unknown host 'forest'"),
+        (["--against", "cutmix"], "--against: cutmix is none of the arms"),
+        (["--set", "epoch=3"], "unknown choice epoch"),
+        (["--experiment", "table7"], "unknown experiment 'table7'"),
+        (["--truth", "gt.npy"], "there is --truth"),
+        (["--data", "no/such/folder"], "no/such/folder"),
+        (["--expect", "shanghaitech"], "expected (175, 63, 155, 44)"),
+    ],
+)
+def test_compare_of_bad_input_is_code_2(more, message, tmp_path, capsys):
+    assert compare(tmp_path, *more) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert message in error
+    assert not (tmp_path / "summary.json").exists()
+
+
+def test_compare_takes_lists_and_a_ground_truth(folder, tmp_path, capsys):
+    names = [f"{name}{i}.npy" for i in (8, 9) for name in ("normal", "abnormal")]
+    truth = []
+    for name in names:
+        length = len(np.load(folder / name))
+        own = np.zeros(16 * length, dtype=np.uint8)
+        own[8 * length :] = name.startswith("abnormal")
+        truth.append(own)
+    np.save(tmp_path / "gt.npy", np.concatenate(truth))
+    for name in ("normal", "abnormal"):
+        rows = [f"{folder / name}{i}.npy\n" for i in range(8)]
+        (tmp_path / f"{name}.list").write_text("".join(rows))
+    rows = [f"{folder / name}\n" for name in names]
+    (tmp_path / "test.list").write_text("".join(rows))
+    files = [
+        *lists(tmp_path),
+        *("--test", str(tmp_path / "test.list")),
+        *("--truth", str(tmp_path / "gt.npy")),
+    ]
+    assert compare(tmp_path / "out", *files) == 0
+    assert "8 normal and 8 abnormal videos to train, 2 and 2" in capsys.readouterr().out
+    np.save(tmp_path / "gt.npy", np.concatenate(truth)[:-1])
+    assert compare(tmp_path / "other", *files) == 2
+    assert "the 4 test videos have" in capsys.readouterr().err
+
+
+def test_help_teaches(capsys):
+    for command in ("check", "compare"):
+        with pytest.raises(SystemExit) as ended:
+            main([command, "--help"])
+        assert ended.value.code == 0
+    out = capsys.readouterr().out
+    assert "Exits with 1 where a gate fails" in " ".join(out.split())
+    assert "--truth gt-sh.npy" in out
