@@ -1,5 +1,7 @@
 """Frame-level ground truth: every kind reads back, and errors name what is wrong."""
 
+import zipfile
+
 import numpy as np
 import pytest
 import scipy.io
@@ -212,6 +214,18 @@ def test_a_broken_file_is_named(write, message, how, tmp_path):
     spoil(file, how)
     with pytest.raises(ValueError, match=f"{file.name}.*{message}"):
         read_ground_truth(path, NAMES, COUNTS)
+
+
+def test_an_archive_of_other_things_is_named(tmp_path):
+    path = tmp_path / "gt.npz"
+    with path.open("wb") as file:
+        np.save(file, np.zeros(3))
+    with pytest.raises(ValueError, match=r"gt\.npz: not readable as an archive"):
+        read_ground_truth(path, ["a"], [3])
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a", "0 0 1")
+    with pytest.raises(ValueError, match=r"gt\.npz: a is no array"):
+        read_ground_truth(path, ["a"], [3])
 
 
 @pytest.mark.parametrize(

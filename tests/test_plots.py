@@ -7,6 +7,7 @@ import pytest
 
 from vad_pseudoaug import plots
 from vad_pseudoaug.extras import progress_bar
+from vad_pseudoaug.intervals import Interval
 
 LABELS = np.array([0, 1, 1, 0, 0, 1])
 SCORES = {"one": np.linspace(0, 1, 6), "two": np.linspace(1, 0, 6)}
@@ -30,6 +31,45 @@ def test_scores_are_drawn_over_the_true_intervals():
     shaded = [(p.get_x(), p.get_x() + p.get_width()) for p in axes.patches]
     assert shaded == [(1, 3), (5, 6)]
     assert axes.get_lines()[0].get_ydata().tolist() == SCORES["one"].tolist()
+
+
+def test_twelve_curves_differ_without_colour():
+    axes = plots.plot_roc(LABELS, {str(i): SCORES["one"] for i in range(12)})
+    looks = {str(line._unscaled_dash_pattern) for line in axes.get_lines()[:12]}
+    assert len(looks) == 12
+
+
+def test_pseudo_snippets_are_hollow_and_look_like_their_class():
+    rng = np.random.default_rng(0)
+    names = ("normal", "abnormal", "pseudo normal", "pseudo abnormal")
+    axes = plots.plot_projection({name: rng.random((7, 5)) for name in names})
+    normal, abnormal, *pseudo = axes.collections
+    for real, made in zip((normal, abnormal), pseudo, strict=True):
+        assert (real.get_edgecolor() == made.get_edgecolor()).all()
+        one, other = (c.get_paths()[0].vertices for c in (real, made))
+        assert np.array_equal(one, other)
+        assert len(real.get_facecolor()) == 1
+        assert len(made.get_facecolor()) == 0
+    assert (normal.get_edgecolor() != abnormal.get_edgecolor()).any()
+
+
+def test_terms_of_a_loss_have_names_for_readers():
+    terms = {"kl_normal": 2.0, "reconstruction_abnormal": 1.0, "loss": 3.0, "lr": 1.0}
+    legend = plots.plot_history([terms]).get_legend().get_texts()
+    assert [text.get_text() for text in legend] == [
+        "KL divergence, normal",
+        "squared error, abnormal",
+        "loss",
+    ]
+
+
+def test_a_forest_has_points_and_fills_what_is_clear():
+    found = {"up": Interval(0.02, 0.01, 0.03), "unclear": Interval(0.0, -0.01, 0.02)}
+    axes = plots.plot_forest(found, title="host")
+    assert [label.get_text() for label in axes.get_yticklabels()] == list(found)
+    clear, unclear = (line for line in axes.get_lines() if line.get_marker() == "o")
+    assert clear.get_xdata().tolist() == [2]
+    assert clear.get_markerfacecolor() != unclear.get_markerfacecolor() == "white"
 
 
 def test_projection_and_history():

@@ -78,6 +78,7 @@ def check_sampler(
     known = (sampler.sources(ABNORMAL), sampler.sources(NORMAL))  # normal, abnormal
     held_out = as_pair(normal, abnormal)
     for own, new in zip(known, held_out, strict=True):
+        # Copies and videos in memory have no name in common: their content tells.
         if _files(own) & _files(new) or _contents(own) >= _contents(new):
             raise ValueError(f"{new.name}: the sampler was fitted on these videos")
     recipe = sampler.recipe

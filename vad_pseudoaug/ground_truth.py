@@ -29,15 +29,8 @@ from numpy.typing import NDArray
 FrameLabels = NDArray[np.uint8]
 
 # What numpy and the zip reader raise of a broken archive; an AttributeError where the
-# file is a single array.
-_BROKEN = (
-    AttributeError,
-    BadZipFile,
-    EOFError,
-    NotImplementedError,
-    ValueError,
-    zlib.error,
-)
+# file is a single array, a RuntimeError where a member is locked.
+_BROKEN = (AttributeError, BadZipFile, EOFError, RuntimeError, ValueError, zlib.error)
 
 
 def read_ground_truth(

@@ -19,16 +19,11 @@ if TYPE_CHECKING:
 # Okabe and Ito's colours, told apart by colour-blind readers, each with a line style
 # and a marker of its own for readers in greyscale.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-STYLES = (
-    *("-", "--", "-.", ":", (0, (6, 1)), (0, (3, 1, 1, 1, 1, 1)), (0, (10, 3))),
-    *(
-        (0, (1, 4)),
-        (0, (8, 2, 2, 2)),
-        (0, (2, 1)),
-        (0, (5, 5)),
-        (0, (9, 2, 1, 2, 1, 2)),
-    ),
+_DASHES = (
+    *((6, 1), (3, 1, 1, 1, 1, 1), (10, 3), (1, 4)),
+    *((8, 2, 2, 2), (2, 1), (5, 5), (9, 2, 1, 2, 1, 2)),
 )
+STYLES = ("-", "--", "-.", ":", *((0, dashes) for dashes in _DASHES))
 MARKERS = ("o", "^", "s", "D", "v", "P")
 
 
