@@ -14,11 +14,12 @@ import hosts
 from vad_pseudoaug import MultiTaskVAE, PseudoVideoSampler, VAEConfig
 from vad_pseudoaug.adapters import batches, generic, lightning, mil, mixed, rtfm
 from vad_pseudoaug.contracts import class_of_label
+from vad_pseudoaug.profile import FeatureProfile
 
 
 def test_batch_iterables(vae):
     loader = hosts.BatchIterable()
-    sampler = PseudoVideoSampler(vae, unit_norm=True)
+    sampler = PseudoVideoSampler(vae, profile=FeatureProfile(unit_norm=True))
     plain = list(hosts.BatchIterable())
     handle = batches.attach(loader, sampler, p=0.5, normal_first=True)
     first, second = list(loader), list(loader)
@@ -188,7 +189,7 @@ def test_a_dead_segment_is_never_emitted():
         for decoder in vae.decoders:
             decoder[-1].weight.zero_()
             decoder[-1].bias.fill_(-1)
-    sampler = PseudoVideoSampler(vae, non_negative=True)
+    sampler = PseudoVideoSampler(vae, profile=FeatureProfile(non_negative=True))
     dataset = hosts.d_mixed()
     loader = DataLoader(dataset, batch_size=4)
     mixed.attach(loader, sampler, p=1, dims=(0, 12), give_mask=True)

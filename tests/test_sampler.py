@@ -6,6 +6,7 @@ import torch
 
 from vad_pseudoaug import CheckpointError, PseudoVideoSampler, Recipe
 from vad_pseudoaug.generation import count_pseudo_videos, draw_mask, order_sources
+from vad_pseudoaug.profile import FeatureProfile
 from vad_pseudoaug.randomness import make_generator
 
 
@@ -116,7 +117,7 @@ def test_no_global_state_and_no_default_plays_a_part(sampler):
 def test_non_negative_features_stay_so(vae):
     source = torch.rand(2, 6, 12)
     free = PseudoVideoSampler(vae).sample(source, label=0, generator=make_generator(1))
-    clamped = PseudoVideoSampler(vae, non_negative=True).sample(
+    clamped = PseudoVideoSampler(vae, profile=FeatureProfile(non_negative=True)).sample(
         source, label=0, generator=make_generator(1)
     )
     assert free.features.min() < 0
@@ -185,7 +186,7 @@ def test_fit_learns_end_to_end_and_reloads(videos, small, tmp_path):
     sampler = PseudoVideoSampler.fit(
         normal, abnormal, **{**small, "baseline_lr": 1e-2}, folder=tmp_path
     )
-    assert sampler.non_negative
+    assert sampler.profile.non_negative
     assert len(sampler.history) == 3
     assert sampler.selection["num_selected"] > 0
     assert not (tmp_path / "training.safetensors").exists()

@@ -11,7 +11,7 @@ from scipy import stats
 from torch import nn
 
 from vad_pseudoaug import CheckpointError, MultiTaskVAE, VAEConfig
-from vad_pseudoaug.vae import kl_divergence, squared_error
+from vad_pseudoaug.losses import kl_divergence, squared_error
 
 ARCHES = {
     # widths of table 5, and parameters for D = 2048, counted by hand: weights and

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import Subset
 
+from .checkpoint import CheckpointError
 from .extras import progress_bar
 from .features import to_segments
 from .randomness import make_generator, seeded_linear
@@ -103,6 +104,9 @@ class Baseline(nn.Module):
         feature_dim: Feature size D.
         hidden_dims: Widths of the hidden layers, each followed by a ReLU. The paper
             does not tell them.
+        top: Number of segments, the highest ones, whose mean score is the video's;
+            None takes all, as the paper does. A few let the others be normal.
+        dropout: Dropout of the hidden layers.
         seed: Seed of the initial weights.
         device: Where the weights live.
     """
@@ -112,6 +116,8 @@ class Baseline(nn.Module):
         feature_dim: int,
         *,
         hidden_dims: tuple[int, ...] = Recipe.baseline_hidden_dims,
+        top: int | None = None,
+        dropout: float = 0.0,
         seed: int = 0,
         device: torch.device | str = "cpu",
     ):
@@ -122,6 +128,7 @@ class Baseline(nn.Module):
         for hidden in hidden_dims:
             layers += [seeded_linear(width, hidden, generator), nn.ReLU()]
             width = hidden
+        self.top, self.dropout = top, dropout
         output = seeded_linear(width, 1, generator)
         self.mlp = nn.Sequential(*layers, output)
         self.feature_dim = feature_dim
@@ -133,9 +140,30 @@ class Baseline(nn.Module):
         return torch.sigmoid(self.mlp(features).squeeze(-1))
 
     def video_score(self, features: Tensor) -> Tensor:
-        """Score videos: `(B, N, T, D)` to `(B,)`, the mean over crops and snippets."""
-        scores: Tensor = self(features).mean(dim=(1, 2))
-        return scores
+        """Score videos: `(B, N, T, D)` to `(B,)`, the mean over crops and snippets.
+
+        With `top`, only the highest snippets count.
+        """
+        return self._pool(self(features))
+
+    def _pool(self, scores: Tensor) -> Tensor:
+        if self.top is None:
+            return scores.mean(dim=(1, 2))
+        by_snippet = scores.mean(dim=1)  # (B, T)
+        return by_snippet.topk(min(self.top, scores.shape[2])).values.mean(dim=1)
+
+    def _training_score(self, features: Tensor, generator: torch.Generator) -> Tensor:
+        """Score videos with dropout drawn from a generator of our own."""
+        hidden = features
+        for layer in self.mlp:
+            hidden = layer(hidden)
+            if self.dropout and isinstance(layer, nn.ReLU):
+                keep = torch.rand(
+                    hidden.shape, generator=generator, device=generator.device
+                )
+                kept = (keep >= self.dropout).to(hidden) / (1 - self.dropout)
+                hidden = hidden * kept
+        return self._pool(torch.sigmoid(hidden.squeeze(-1)))
 
     @torch.no_grad()
     def score(self, videos: VideoSource) -> list[NDArray[np.float32]]:
@@ -149,6 +177,25 @@ class Baseline(nn.Module):
             self(videos.tensor(i).to(device)).mean(dim=0).cpu().numpy()
             for i in range(len(videos))
         ]
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor], feature_dim: int) -> Baseline:
+        """Build a trained baseline from the entries of a checkpoint.
+
+        Raises:
+            CheckpointError: If they are no weights of a baseline for that feature size.
+        """
+        count = sum(name.endswith(".weight") for name in tensors)
+        try:
+            # Widths of tensors that are there: no more memory than they take.
+            widths = [len(tensors[f"mlp.{2 * i}.weight"]) for i in range(count - 1)]
+            model = cls(feature_dim, hidden_dims=tuple(widths))
+            model.load_state_dict(dict(tensors))
+        except (KeyError, TypeError, RuntimeError) as error:
+            raise CheckpointError(
+                f"the checkpoint's scorer fits no feature size {feature_dim}: {error}"
+            ) from error
+        return model.eval()
 
     @classmethod
     def fit(
@@ -200,6 +247,8 @@ class Baseline(nn.Module):
         model = cls(
             normal.feature_dim,
             hidden_dims=recipe.baseline_hidden_dims,
+            top=recipe.baseline_top if recipe.baseline_pooling == "top" else None,
+            dropout=recipe.baseline_dropout,
             seed=seed,
             device=device,
         )
@@ -207,12 +256,12 @@ class Baseline(nn.Module):
         tenth = max(1, recipe.baseline_epochs // 10)
         with progress_bar(recipe.baseline_epochs, "baseline", show=progress) as step:
             for epoch in range(recipe.baseline_epochs):
-                order = torch.randperm(
-                    len(labels), generator=make_generator(seed, 1, epoch), device="cpu"
-                )
+                generator = make_generator(seed, 1, epoch)
+                order = torch.randperm(len(labels), generator=generator, device="cpu")
                 total = 0.0
                 for batch in order.split(recipe.baseline_batch_size):
-                    scores = model.video_score(features[batch].to(device))
+                    own = features[batch].to(device)
+                    scores = model._training_score(own, generator)
                     loss = video_loss(scores, labels[batch].to(device))
                     optimiser.zero_grad(set_to_none=True)
                     loss.backward()

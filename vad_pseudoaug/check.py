@@ -84,7 +84,7 @@ def check_sampler(
     recipe = sampler.recipe
     selected = select_snippets(
         *known, recipe, seed=sampler.seed, device="cpu", progress=progress
-    )
+    ).selection
     baseline = Baseline.fit(
         *known,
         recipe=recipe,

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from .bank import Bank, build_bank
 from .baseline import Baseline, cross_scores
+from .profile import FeatureProfile, feature_moments, measure_profile
 from .recipe import Recipe
 from .selection import Selection, select_above, select_ranked
 from .training import History, train_vae
-from .vae import MultiTaskVAE, VAEConfig
+from .vae import NORMAL, MultiTaskVAE, VAEConfig
 from .videos import VideoSet
 
 Scores: TypeAlias = "Sequence[NDArray[np.floating[Any]]]"
+# A score function of snippets, or the scores of all normal and all abnormal videos.
+GivenScores: TypeAlias = (
+    "Callable[[NDArray[np.float32]], NDArray[Any]] | tuple[Scores, Scores]"
+)
 
 
 class Fitted(NamedTuple):
@@ -27,15 +34,24 @@ class Fitted(NamedTuple):
         vae: The model.
         selection: What its abnormal decoder was trained on.
         history: One entry an epoch, see `train_vae`.
-        non_negative: Whether no feature of any training video is below 0.
-        unit_norm: Whether all snippets of all training videos have L2 norm 1.
+        profile: What the training videos look like.
+        scorer: A baseline of all training videos, where the recipe asks for one.
+        banks: Real runs of each class, where the recipe asks for them.
     """
 
     vae: MultiTaskVAE
     selection: Selection
     history: History
-    non_negative: bool
-    unit_norm: bool
+    profile: FeatureProfile
+    scorer: Baseline | None
+    banks: dict[int, Bank]
+
+
+class Selected(NamedTuple):
+    """A selection, and the scores of normal videos that it was made by, if any."""
+
+    selection: Selection
+    normal_scores: Scores | None
 
 
 def select_snippets(
@@ -43,29 +59,31 @@ def select_snippets(
     abnormal: VideoSet,
     recipe: Recipe,
     *,
+    scores: GivenScores | None = None,
     seed: int,
     device: torch.device | str,
     progress: bool | None,
-) -> Selection:
-    """Select the abnormal snippets of abnormal videos as the recipe says."""
-    if recipe.selection == "ranked":
-        normal_scores, scores = cross_scores(
-            normal, abnormal, recipe=recipe, seed=seed, device=device, progress=progress
-        )
-        return select_scored(scores, normal_scores, recipe)
-    # The validation split serves to choose configurations. Here one is chosen, so
-    # every training video counts.
-    baseline = Baseline.fit(
-        normal,
-        abnormal,
-        recipe=recipe,
-        validation_share=0,
-        seed=seed,
-        device=device,
-        progress=progress,
-    )
+) -> Selected:
+    """Select the abnormal snippets of abnormal videos as the recipe says.
+
+    Raises:
+        ValueError: If scores are given that do not fit the videos.
+    """
+    options: dict[str, Any] = {"seed": seed, "device": device, "progress": progress}
     titles = [abnormal.title(i) for i in range(len(abnormal))]
-    return select_scored(baseline.score(abnormal), None, recipe, titles=titles)
+    if scores is not None:
+        own = [score_videos(scores, v, i) for i, v in enumerate((normal, abnormal))]
+    elif recipe.selection == "ranked":
+        own = list(cross_scores(normal, abnormal, recipe=recipe, **options))
+    else:
+        # The validation split serves to choose configurations. Here one is chosen, so
+        # every training video counts.
+        baseline = Baseline.fit(
+            normal, abnormal, recipe=recipe, validation_share=0, **options
+        )
+        scored = baseline.score(abnormal)
+        return Selected(select_scored(scored, None, recipe, titles=titles), None)
+    return Selected(select_scored(own[1], own[0], recipe, titles=titles), own[0])
 
 
 def select_scored(
@@ -82,46 +100,98 @@ def select_scored(
             normal_scores,
             top_share=recipe.top_share,
             normal_quantile=recipe.normal_quantile,
+            min_run=recipe.min_run,
+            weighted=recipe.weighting == "score",
         )
     return select_above(scores, threshold=recipe.threshold, titles=titles)
 
 
+def score_videos(scores: GivenScores, videos: VideoSet, label: int) -> Scores:
+    """Take the scores that a user gives for all videos of a class.
+
+    Raises:
+        ValueError: If there is not one finite score a snippet.
+    """
+    if callable(scores):
+        found = [np.asarray(scores(video)) for video in videos]
+    else:
+        found = [np.asarray(own) for own in scores[label]]
+    if len(found) != len(videos):
+        raise ValueError(
+            f"scores: expected those of {len(videos)} {videos.name} videos, got "
+            f"{len(found)}"
+        )
+    for number, own in enumerate(found):
+        length = videos[number].shape[1]
+        if own.shape != (length,) or not np.isfinite(own).all():
+            raise ValueError(
+                f"scores: expected {length} finite values for {videos.title(number)}, "
+                f"got shape {own.shape}"
+            )
+    return found
+
+
 def fit_vae(
     normal: VideoSet,
-    abnormal: VideoSet,
+    abnormal: VideoSet | None,
     recipe: Recipe,
     *,
+    scores: GivenScores | None = None,
     seed: int,
     device: torch.device | str,
     state_path: str | os.PathLike[str] | None,
     progress: bool | None,
 ) -> Fitted:
     """Learn by a recipe; arguments and errors as in `PseudoVideoSampler.fit`."""
-    selection = select_snippets(
-        normal, abnormal, recipe, seed=seed, device=device, progress=progress
+    options: dict[str, Any] = {"seed": seed, "device": device, "progress": progress}
+    selected = Selected(Selection((), ()), None)  # of no abnormal videos
+    if abnormal is not None:
+        selected = select_snippets(normal, abnormal, recipe, scores=scores, **options)
+    vae = new_vae(normal, recipe, seed=seed, device=device)
+    history = train_vae(
+        vae,
+        normal,
+        abnormal,
+        selected.selection,
+        recipe,
+        seed=seed,
+        state_path=state_path,
+        progress=progress,
     )
+    profile = measure_profile(vae, normal, abnormal, selected.selection)
+    scorer = None
+    if recipe.needs_scorer and abnormal is not None:
+        scorer = Baseline.fit(
+            normal, abnormal, recipe=recipe, validation_share=0, **options
+        )
+        normal_scores = selected.normal_scores or scorer.score(normal)
+        limit = np.quantile(np.concatenate(normal_scores), recipe.suspicious_quantile)
+        profile = replace(profile, suspicious=float(limit))
+    banks = {}
+    for label in recipe.needs_banks:
+        if label == NORMAL:
+            banks[label] = build_bank(normal, None, seed=seed)
+        elif abnormal is not None:
+            banks[label] = build_bank(abnormal, selected.selection.masks, seed=seed)
+    return Fitted(vae, selected.selection, history, profile, scorer, banks)
+
+
+def new_vae(
+    normal: VideoSet, recipe: Recipe, *, seed: int, device: torch.device | str
+) -> MultiTaskVAE:
+    """Make the untrained model of a recipe, standardised by the normal videos."""
     config = VAEConfig(
         feature_dim=normal.feature_dim,
         hidden_dims=recipe.hidden_dims,
         latent_dim=recipe.latent_dim,
         alpha=recipe.alpha,
         reduction=recipe.reduction,
+        variance=recipe.variance,
+        free_bits=recipe.free_bits,
+        shared_trunk=recipe.shared_trunk,
+        standardise=recipe.standardise,
     )
     vae = MultiTaskVAE(config, seed=seed, device=device)
-    history = train_vae(
-        vae,
-        normal,
-        abnormal,
-        selection,
-        recipe,
-        seed=seed,
-        state_path=state_path,
-        progress=progress,
-    )
-    non_negative = unit_norm = True
-    for videos in (normal, abnormal):
-        for video in videos:
-            non_negative = non_negative and float(video.min()) >= 0
-            norms = np.linalg.norm(video, axis=-1)
-            unit_norm = unit_norm and bool(np.abs(norms - 1).max() < 1e-3)
-    return Fitted(vae, selection, history, non_negative, unit_norm)
+    if recipe.standardise:
+        vae.set_standardisation(*feature_moments(normal))
+    return vae

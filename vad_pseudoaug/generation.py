@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
+from scipy.special import betaincinv
 from torch import Tensor
 
-from .vae import NORMAL, MultiTaskVAE, reparameterise
+from .losses import reparameterise
+from .recipe import Recipe
+from .vae import NORMAL, MultiTaskVAE
 
 # Rows that go through the network at once: bounds memory on videos of any length.
 CHUNK_ROWS = 8192
@@ -70,6 +73,67 @@ def order_sources(
     return list(range(num_sources)) * rounds + sorted(order[:rest].tolist())
 
 
+class Plan(NamedTuple):
+    """What is random in a pseudo video.
+
+    Attributes:
+        where: `(M,)`, the numbers of the snippets that are generated, ascending.
+        noise: `(K, M, latent)`, the latent noise of each of K candidates.
+        strength: `(M,)`, weight of what is added or varied.
+        fade: `(M,)` in (0, 1], how much of the generated snippet shows.
+    """
+
+    where: Tensor
+    noise: Tensor
+    strength: Tensor
+    fade: Tensor
+
+
+def draw_plan(
+    length: int,
+    label: int,
+    recipe: Recipe,
+    *,
+    latent_dim: int,
+    generator: torch.Generator,
+    correlation: float = 0.0,
+    suspicious: Tensor | None = None,
+) -> Plan:
+    """Draw which snippets of a video are generated, and how (section 3.2.3).
+
+    Args:
+        length: Number of snippets T.
+        label: Class of the pseudo video.
+        recipe: Share, placement, noise and strength.
+        latent_dim: Size of the latent space.
+        generator: Source of all draws.
+        correlation: Of the noise of a snippet and the next one, where the recipe's
+            noise is correlated.
+        suspicious: `(T,)` bool, which snippets of an abnormal video the recipe's scope
+            replaces in a pseudo normal one; None replaces all.
+    """
+    where = draw_mask(
+        length,
+        label,
+        _draw_share(recipe, generator) if label != NORMAL else 1.0,
+        generator=generator,
+        placement=recipe.placement,
+    )
+    if suspicious is not None and label == NORMAL:
+        where = suspicious.nonzero().squeeze(1).to(where.device)
+    options: dict[str, Any] = {"device": generator.device, "dtype": torch.float32}
+    shape = (recipe.candidates, len(where), latent_dim)
+    noise = torch.randn(shape, generator=generator, **options)
+    if recipe.noise == "correlated":
+        noise = correlate(noise, where, correlation)
+    strength = torch.ones(len(where), **options)
+    if recipe.translation in ("residual", "graft"):
+        draw = torch.rand((), generator=generator, **options)
+        low, high = recipe.min_strength, recipe.max_strength
+        strength = strength * (low + (high - low) * draw)
+    return Plan(where, noise * recipe.temperature, strength, _fade(where, recipe.taper))
+
+
 def draw_mask(
     length: int,
     label: int,
@@ -102,6 +166,50 @@ def draw_mask(
     return order[:count].sort().values
 
 
+def correlate(noise: Tensor, where: Tensor, correlation: float) -> Tensor:
+    """Turn independent noise into noise that goes on over time (AR(1)).
+
+    Between snippets that are g apart the correlation is `correlation ** g`; each value
+    stays standard normal.
+
+    Args:
+        noise: `(..., M, latent)`, standard normal.
+        where: `(M,)`, ascending: the time of each row.
+        correlation: Of neighbours, in [0, 1).
+    """
+    rows = [noise[..., 0, :]] if len(where) else []
+    gaps = where.diff().tolist()
+    for row, gap in enumerate(gaps, start=1):
+        rho = correlation**gap
+        rows.append(rho * rows[-1] + (1 - rho**2) ** 0.5 * noise[..., row, :])
+    return torch.stack(rows, dim=-2) if rows else noise
+
+
+def _draw_share(recipe: Recipe, generator: torch.Generator) -> float:
+    """Draw the share of a video, from a beta distribution of that mean and spread."""
+    mean, spread = recipe.share, recipe.share_spread
+    if not spread or mean == 1:
+        return mean
+    # No spread is wider than that of all or nothing.
+    total = max(mean * (1 - mean) / spread**2 - 1, 1e-3)
+    options: dict[str, Any] = {"device": generator.device, "dtype": torch.float64}
+    draw = torch.rand((), generator=generator, **options).item()
+    return float(betaincinv(mean * total, (1 - mean) * total, draw))
+
+
+def _fade(where: Tensor, taper: int) -> Tensor:
+    """Weights `(M,)` that rise and fall at the ends of each run: 1/2 for taper 1."""
+    fade = torch.ones(len(where), dtype=torch.float32, device=where.device)
+    if not taper or not len(where):
+        return fade
+    starts = torch.cat((where[:1] >= 0, where.diff() > 1)).nonzero().squeeze(1).tolist()
+    for start, end in zip(starts, [*starts[1:], len(where)], strict=True):
+        steps = torch.arange(1, end - start + 1, device=where.device)
+        depth = torch.minimum(steps, steps.flip(0)).to(fade)
+        fade[start:end] = (depth / (taper + 1)).clamp(max=1)
+    return fade
+
+
 def translate_rows(
     vae: MultiTaskVAE,
     rows: Tensor,
@@ -109,11 +217,13 @@ def translate_rows(
     label: int,
     *,
     strength: Tensor | None = None,
+    against: int | None = None,
 ) -> Tensor:
     """Encode, add the noise given, decode as class `label`.
 
-    With a strength, what is returned is the row itself plus that weight times the
-    difference of the two decoders at the same z: what both reconstruct badly cancels.
+    With a strength, what is returned is the row itself plus that weight times a
+    difference, in which what is reconstructed badly cancels: of the two decoders at the
+    same z, or (`against` is `label`) of the one decoder with the noise and without.
 
     Args:
         vae: Where the rows are moved to.
@@ -121,11 +231,13 @@ def translate_rows(
         noise: `(M, latent)`, standard normal.
         label: 0 normal or 1 abnormal.
         strength: `(M,)`, or None for the decoder's output.
+        against: Whose output is subtracted; None is the other class.
 
     Returns:
         `(M, D)`.
     """
     weight = vae.mean_head.weight
+    against = 1 - label if against is None else against
     parts = []
     for start in range(0, len(rows), CHUNK_ROWS):
         chunk = slice(start, start + CHUNK_ROWS)
@@ -134,7 +246,7 @@ def translate_rows(
         z = reparameterise(mean, log_var, noise[chunk].to(weight))
         made = vae.decode(z, label)
         if strength is not None:
-            difference = made - vae.decode(z, 1 - label)
+            difference = made - vae.decode(mean if against == label else z, against)
             made = part + strength[chunk, None].to(weight) * difference
         parts.append(made)
     return torch.cat(parts)

@@ -33,6 +33,11 @@ class Recipe:
     baseline_epochs: int = _choice(100, "epochs of the baseline")
     baseline_lr: float = _choice(1e-3, "learning rate of the baseline (Adam)")
     baseline_batch_size: int = _choice(32, "videos in a batch of the baseline")
+    baseline_pooling: Literal["mean", "top"] = _choice(
+        "mean", "a video's score: the mean of its segments, or of the highest ones"
+    )
+    baseline_top: int = _choice(3, "how many segments are the highest ones")
+    baseline_dropout: float = _choice(0.0, "dropout of the baseline's hidden layers")
     selection: Literal["threshold", "ranked"] = _choice(
         "threshold",
         "which snippets of abnormal videos are abnormal: those above a threshold, or "
@@ -46,14 +51,25 @@ class Recipe:
     normal_quantile: float = _choice(
         0.95, "share of normal snippets that a ranked snippet must exceed"
     )
+    min_run: int = _choice(1, "fewest ranked snippets in a row, in videos that have it")
+    weighting: Literal["equal", "score"] = _choice(
+        "equal", "how often the VAE sees a selected snippet: all alike, or by its score"
+    )
     hidden_dims: tuple[int, ...] = _choice(
         (1024, 512), "widths of the encoder's hidden layers; decoders mirror them"
     )
     latent_dim: int = _choice(256, "size of the latent space")
+    shared_trunk: bool = _choice(False, "decoders share all layers but the last")
+    standardise: bool = _choice(False, "centre and scale features for the VAE")
     alpha: float = _choice(0.01, "weight of the KL divergence, eq. 6 (ours)")
     reduction: Literal["sum", "mean"] = _choice(
         "sum", "squared error summed ('sum') or averaged ('mean') over features (ours)"
     )
+    variance: Literal["fixed", "fitted"] = _choice(
+        "fixed", "variance of the decoders: that of alpha, or learned from their errors"
+    )
+    free_bits: float = _choice(0.0, "nats that a latent unit carries at no cost")
+    kl_warmup: float = _choice(0.0, "share of the epochs in which alpha rises from 0")
     batching: Literal["video", "mixed"] = _choice(
         "video", "a VAE batch: one video, or as many snippets of each class"
     )
@@ -61,21 +77,49 @@ class Recipe:
     steps_per_epoch: int = _choice(100, "mixed batches in an epoch")
     epochs: int = _choice(100, "epochs of the VAE")
     lr: float = _choice(1e-4, "learning rate of the VAE (Adam)")
-    lr_decay: float = _choice(0.95, "factor on the learning rate after each epoch")
+    schedule: Literal["exponential", "cosine"] = _choice(
+        "exponential", "how the rate falls over the epochs"
+    )
+    lr_decay: float = _choice(0.95, "factor on an exponential rate after each epoch")
     max_snippets: int = _choice(1024, "most snippets of a video in one VAE batch")
+    validation_share: float = _choice(
+        0.0, "share of the videos held out to stop the VAE by; 0 trains on all"
+    )
+    patience: int = _choice(10, "epochs without a better held-out loss that stop it")
     share: float = _choice(
         0.5, "share of a normal video's snippets that a pseudo abnormal video replaces"
+    )
+    share_spread: float = _choice(
+        0.0, "standard deviation of that share from video to video (a beta prior)"
     )
     placement: Literal["scattered", "run"] = _choice(
         "scattered", "where they are: anywhere, or in one run"
     )
-    translation: Literal["swap", "residual"] = _choice(
+    taper: int = _choice(0, "snippets at each end of a run that fade in or out")
+    translation: Literal["swap", "residual", "graft", "disturb"] = _choice(
         "swap",
-        "what is generated: the decoder's output, or the source and the difference of "
-        "the two decoders",
+        "what is generated: the decoder's output; the source and the difference of the "
+        "two decoders; a real run of the other class, varied by its decoder; or "
+        "(abnormal) a disturbed run of normal snippets",
     )
-    min_strength: float = _choice(0.5, "lowest weight of that difference")
-    max_strength: float = _choice(1.5, "highest weight of that difference")
+    min_strength: float = _choice(0.5, "lowest weight of what is added or varied")
+    max_strength: float = _choice(1.5, "highest weight of what is added or varied")
+    temperature: float = _choice(1.0, "spread of the latent noise, 1 as in training")
+    noise: Literal["independent", "correlated"] = _choice(
+        "independent", "latent noise over time: drawn anew, or as real codes go on"
+    )
+    norms: Literal["free", "matched"] = _choice(
+        "free", "norms of generated snippets: as they come, or as real ones have them"
+    )
+    scope: Literal["all", "suspicious"] = _choice(
+        "all", "what a pseudo normal video replaces: all, or what scores as abnormal"
+    )
+    suspicious_quantile: float = _choice(
+        0.75, "share of normal snippets that score below what is suspicious"
+    )
+    candidates: int = _choice(
+        1, "draws for each snippet, of which the baseline takes the likeliest"
+    )
     per_video: float = _choice(
         2.0, "pseudo videos per real video; below 1, a random part of the videos"
     )
@@ -88,12 +132,16 @@ class Recipe:
                 expected = "a list of whole numbers, at least 1"
             elif isinstance(one.default, str):
                 good, expected = isinstance(value, str), "a text"
+            elif isinstance(one.default, bool):
+                good, expected = value in (True, False), "true or false"
             elif isinstance(one.default, int):
-                good, expected = _is_count(value), "a whole number, at least 1"
+                least = min(one.default, 1)
+                good = _is_count(value, least)
+                expected = f"a whole number, at least {least}"
             else:
                 good = isinstance(value, int | float) and 0 <= value < math.inf
                 expected = "a number, at least 0"
-            if not good or isinstance(value, bool):
+            if not good or isinstance(value, bool) is not isinstance(one.default, bool):
                 raise ValueError(f"{one.name}: expected {expected}, got {value!r}")
             if isinstance(value, list):  # from JSON
                 object.__setattr__(self, one.name, tuple(value))
@@ -107,11 +155,34 @@ class Recipe:
             value = getattr(self, name)
             if not 0 < value <= 1:
                 raise ValueError(f"{name}: expected a value in (0, 1], got {value}")
-        if self.normal_quantile > 1 or self.min_strength > self.max_strength:
+        for name in (
+            "normal_quantile",
+            "suspicious_quantile",
+            "kl_warmup",
+            "share_spread",
+        ):
+            value = getattr(self, name)
+            if value > 1:
+                raise ValueError(f"{name}: expected a value in [0, 1], got {value}")
+        for name in ("validation_share", "baseline_dropout"):
+            value = getattr(self, name)
+            if value >= 1:
+                raise ValueError(f"{name}: expected a value in [0, 1), got {value}")
+        if self.min_strength > self.max_strength:
             raise ValueError(
-                "expected normal_quantile <= 1 and min_strength <= max_strength, got "
-                f"{self.normal_quantile}, {self.min_strength}, {self.max_strength}"
+                f"expected min_strength <= max_strength, got {self.min_strength} and "
+                f"{self.max_strength}"
             )
+
+    @property
+    def needs_scorer(self) -> bool:
+        """Whether pseudo videos are made by the scores of a baseline."""
+        return self.scope == "suspicious" or self.candidates > 1
+
+    @property
+    def needs_banks(self) -> tuple[int, ...]:
+        """The classes, 0 normal and 1 abnormal, of which real runs are needed."""
+        return {"graft": (0, 1), "disturb": (0,)}.get(self.translation, ())
 
     @classmethod
     def named(cls, recipe: str | Recipe = "paper", /, **choices: Any) -> Recipe:
@@ -160,6 +231,7 @@ class Recipe:
                     found[name] = tuple(int(width) for width in value.split("/"))
                 else:
                     read: Any = str if default is None else type(default)
+                    read = _read_bool if read is bool else read
                     found[name] = read(value)
             except ValueError as error:
                 raise ValueError(f"{name}: {value!r} is not readable") from error
@@ -173,8 +245,14 @@ class Recipe:
         }
 
 
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+def _is_count(value: object, least: int = 1) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _read_bool(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise ValueError(f"expected true or false, got {text!r}")
+    return text.lower() == "true"
 
 
 ALTERNATIVES: Mapping[str, tuple[str, ...]] = {
@@ -186,12 +264,48 @@ RECIPES: Mapping[str, Recipe] = {
     "paper": Recipe(),
     "robust": Recipe(
         name="robust",
+        baseline_pooling="top",
+        baseline_dropout=0.5,
         selection="ranked",
+        normal_quantile=0.99,
+        min_run=2,
+        hidden_dims=(512,),
+        latent_dim=64,
+        standardise=True,
+        alpha=1.0,
+        variance="fitted",
+        kl_warmup=0.2,
         batching="mixed",
-        epochs=30,
-        lr=3e-4,
-        lr_decay=0.9,
+        steps_per_epoch=50,
+        epochs=20,
+        lr=1e-3,
+        schedule="cosine",
         placement="run",
+        share_spread=0.15,
+        taper=1,
         translation="residual",
+        temperature=0.5,
+        noise="correlated",
+        norms="matched",
+        scope="suspicious",
+        per_video=0.5,
+    ),
+    "one-class": Recipe(
+        name="one-class",
+        hidden_dims=(512,),
+        latent_dim=64,
+        standardise=True,
+        alpha=1.0,
+        variance="fitted",
+        kl_warmup=0.2,
+        batching="mixed",
+        steps_per_epoch=50,
+        epochs=20,
+        lr=1e-3,
+        schedule="cosine",
+        placement="run",
+        share_spread=0.15,
+        translation="disturb",
+        per_video=1.0,
     ),
 }

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import hashlib
 import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from .bank import Bank
+from .baseline import Baseline
 from .checkpoint import (
     TRAINING_STATE,
     CheckpointError,
@@ -22,19 +26,24 @@ from .checkpoint import (
 )
 from .extras import as_device
 from .features import Layout, to_segments
-from .fitting import fit_vae
+from .fitting import GivenScores, fit_vae
 from .generation import (
+    Plan,
     PseudoVideo,
     count_pseudo_videos,
-    draw_mask,
+    draw_plan,
     order_sources,
     translate_rows,
 )
+from .one_class import DISTURBANCES, disturb
+from .profile import FeatureProfile, quantile_table
 from .randomness import make_generator
 from .recipe import Recipe
 from .training import History
-from .vae import ABNORMAL, NORMAL, MultiTaskVAE
+from .vae import ABNORMAL, NORMAL, MultiTaskVAE, split_tensors
 from .videos import VideoSet, VideoSource, as_pair
+
+NAMES = {NORMAL: "normal", ABNORMAL: "abnormal"}
 
 
 class PseudoVideoSampler:
@@ -45,8 +54,10 @@ class PseudoVideoSampler:
         recipe: Share and number of pseudo videos, and how the model was made.
         normal: Normal videos that `draw` makes pseudo abnormal ones of.
         abnormal: Abnormal videos that `draw` makes pseudo normal ones of.
-        non_negative: Clamp generated features at 0, as those of I3D are.
-        unit_norm: Scale generated snippets to L2 norm 1, as some hosts' are.
+        profile: What generated features are held to, as not to be negative.
+        scorer: Scores snippets where the recipe asks for it: which ones of an abnormal
+            video to replace, and which candidate is the likeliest.
+        banks: For each class real runs, where the recipe grafts or disturbs.
         seed: Seed of the sampler's own generator, for calls that give none.
 
     Attributes:
@@ -61,14 +72,26 @@ class PseudoVideoSampler:
         recipe: Recipe | None = None,
         normal: VideoSource | None = None,
         abnormal: VideoSource | None = None,
-        non_negative: bool = False,
-        unit_norm: bool = False,
+        profile: FeatureProfile | None = None,
+        scorer: Baseline | None = None,
+        banks: Mapping[int, Bank] | None = None,
         seed: int = 0,
     ):
         self.vae = vae.eval()
         self.recipe = recipe or Recipe.named("paper")
-        self.non_negative = non_negative
-        self.unit_norm = unit_norm
+        self.profile = profile or FeatureProfile()
+        self.scorer = scorer
+        if self.recipe.needs_scorer and scorer is None:
+            raise ValueError("the recipe asks for scores: expected a scorer, got none")
+        self.banks = dict(banks or {})
+        lacking = [
+            label for label in self.recipe.needs_banks if label not in self.banks
+        ]
+        if lacking:
+            raise ValueError(
+                f"the recipe's translation {self.recipe.translation!r} asks for a bank "
+                f"of runs of class {lacking[0]}, got none"
+            )
         self.seed = seed
         self.generator = make_generator(seed)
         self.history: History = []
@@ -109,8 +132,8 @@ class PseudoVideoSampler:
 
     def fingerprint(self) -> str:
         """Return a short text that differs from one model or recipe to another."""
-        digest = hashlib.sha256(repr(self.recipe).encode())
-        for tensor in self.vae.state_dict().values():
+        digest = hashlib.sha256(repr((self.recipe, self.profile)).encode())
+        for tensor in self._tensors().values():
             digest.update(tensor.detach().cpu().numpy().tobytes())
         return digest.hexdigest()[:16]
 
@@ -120,8 +143,9 @@ class PseudoVideoSampler:
         return PseudoVideoSampler(
             vae,
             recipe=self.recipe,
-            non_negative=self.non_negative,
-            unit_norm=self.unit_norm,
+            profile=self.profile,
+            scorer=self.scorer,
+            banks=self.banks,
             seed=self.seed,
         )
 
@@ -188,7 +212,7 @@ class PseudoVideoSampler:
             )
         if not batch.isfinite().all():
             raise ValueError("features: expected finite values, got NaN or infinity")
-        num_videos, num_crops, num_snippets, _ = batch.shape
+        num_videos, _, num_snippets, _ = batch.shape
         if lengths is None:
             lengths = torch.full(
                 (num_videos,), num_snippets, dtype=torch.int64, device="cpu"
@@ -204,43 +228,24 @@ class PseudoVideoSampler:
         mask = torch.zeros(
             (num_videos, num_snippets), dtype=torch.bool, device=batch.device
         )
-        noise, strength = [], []
+        plans, bases = [], []
         for video, length in enumerate(lengths.tolist()):
-            where = draw_mask(
+            plan = draw_plan(
                 length,
                 label,
-                self.recipe.share,
+                self.recipe,
+                latent_dim=self.vae.config.latent_dim,
                 generator=generator,
-                placement=self.recipe.placement,
+                correlation=self.profile.correlation,
+                suspicious=self._suspicious(batch[video, :, :length], label),
             )
-            mask[video, where.to(mask.device)] = True
-            noise.append(
-                torch.randn(
-                    (len(where), self.vae.config.latent_dim),
-                    generator=generator,
-                    device=generator.device,
-                    dtype=torch.float32,
-                )
-            )
-            if self.recipe.translation == "residual":
-                strength.append(self._strength(generator).expand(len(where)))
+            mask[video, plan.where.to(mask.device)] = True
+            plans.append(plan)
+            bases.append(self._base(batch[video, :, :length], plan, label, generator))
         by_snippet = batch.transpose(1, 2).clone()  # (B, T, N, D)
-        chosen = by_snippet[mask]  # (M, N, D)
-        shared = torch.cat(noise)[:, None].expand(-1, num_crops, -1)  # (M, N, latent)
-        translated = translate_rows(
-            self.vae,
-            chosen.flatten(0, 1),
-            shared.flatten(0, 1),
-            label,
-            strength=(
-                torch.cat(strength).repeat_interleave(num_crops) if strength else None
-            ),
-        )
-        if self.non_negative:
-            translated = translated.clamp_(min=0)
-        if self.unit_norm:
-            translated = functional.normalize(translated, dim=1)
-        by_snippet[mask] = translated.view_as(chosen).to(batch)
+        base = torch.cat(bases, dim=1).transpose(0, 1)  # (M, N, D)
+        made = self._generate(by_snippet[mask], base, plans, label)
+        by_snippet[mask] = made.to(batch)
         pseudo = by_snippet.transpose(1, 2).contiguous()  # (B, N, T, D)
         source = torch.arange(num_videos, dtype=torch.int64, device="cpu")
         lengths = lengths.to(device="cpu", dtype=torch.int64)
@@ -248,13 +253,119 @@ class PseudoVideoSampler:
             mask, source, lengths = mask[0], source[0], lengths[0]
         return PseudoVideo(pseudo.view(given.shape), label, mask, source, lengths)
 
-    def _strength(self, generator: torch.Generator) -> Tensor:
-        """Draw the weight of the difference of the decoders, for one video."""
-        draw = torch.rand(
-            (), generator=generator, device=generator.device, dtype=torch.float32
+    def _suspicious(self, video: Tensor, label: int) -> Tensor | None:
+        """Tell which snippets of `(N, T, D)` to replace, `(T,)`; None are all."""
+        if self.scorer is None or label == ABNORMAL or self.recipe.scope == "all":
+            return None
+        scores: Tensor = self.scorer(video.to(self.vae.mean_head.weight)).mean(dim=0)
+        # At least one: a pseudo video is never its source.
+        return (scores > self.profile.suspicious) | (scores == scores.max())
+
+    def _base(
+        self, video: Tensor, plan: Plan, label: int, generator: torch.Generator
+    ) -> Tensor:
+        """Return what the generated snippets of a video start from, `(N, M, D)`."""
+        where = plan.where
+        if self.recipe.translation == "graft":
+            bank = self.banks[label]
+            number = torch.randint(
+                len(bank), (), generator=generator, device=generator.device
+            )
+            return bank.take(int(number), len(where)).to(video)
+        if self.recipe.translation == "disturb" and label == ABNORMAL:
+            kinds = len(DISTURBANCES)
+            kind = torch.randint(
+                kinds, (), generator=generator, device=generator.device
+            )
+            return disturb(
+                video,
+                where,
+                DISTURBANCES[int(kind)],
+                bank=self.banks[NORMAL],
+                vae=self.vae,
+                noise=plan.noise[0],
+                generator=generator,
+            )
+        return video[:, where.to(video.device)]
+
+    def _generate(
+        self, source: Tensor, base: Tensor, plans: Sequence[Plan], label: int
+    ) -> Tensor:
+        """Generate snippets by the plans of their videos.
+
+        Args:
+            source: `(M, N, D)`, the snippets that are replaced.
+            base: `(M, N, D)`, what the generated ones start from.
+            plans: Of the videos, of M snippets in all.
+            label: The class that is made.
+        """
+        weight = self.vae.mean_head.weight
+        num_crops = source.shape[1]
+        rows = base.flatten(0, 1).to(weight)  # (M * N, D)
+
+        def spread(values: Tensor) -> Tensor:  # the crops of a snippet share them
+            return values.to(weight).repeat_interleave(num_crops, dim=0)
+
+        strength = spread(torch.cat([plan.strength for plan in plans]))
+        fade = spread(torch.cat([plan.fade for plan in plans]))[:, None]
+        best = best_scores = None
+        for candidate in range(self.recipe.candidates):
+            noise = spread(torch.cat([plan.noise[candidate] for plan in plans]))
+            made = self._translate(rows, noise, strength, label)
+            if self.recipe.taper:
+                kept = source.flatten(0, 1).to(weight)
+                made = kept + fade * (made - kept)
+            made = self._finish(made, label).view_as(source)
+            if self.scorer is None or self.recipe.candidates == 1:
+                return made
+            scores = self.scorer(made).mean(dim=1) * (1 if label == ABNORMAL else -1)
+            if best is None or best_scores is None:
+                best, best_scores = made, scores
+            better = scores > best_scores
+            best = torch.where(better[:, None, None], made, best)
+            best_scores = torch.where(better, scores, best_scores)
+        assert best is not None
+        return best
+
+    def _translate(
+        self, rows: Tensor, noise: Tensor, strength: Tensor, label: int
+    ) -> Tensor:
+        """Translate rows `(M, D)` as the recipe says."""
+        how = self.recipe.translation
+        if how == "disturb" and label == ABNORMAL:
+            return rows  # disturbed already
+        if how in ("swap", "disturb"):
+            return translate_rows(self.vae, rows, noise, label)
+        against = label if how == "graft" else None
+        return translate_rows(
+            self.vae, rows, noise, label, strength=strength, against=against
         )
-        low, high = self.recipe.min_strength, self.recipe.max_strength
-        return low + (high - low) * draw
+
+    def _finish(self, rows: Tensor, label: int) -> Tensor:
+        """Hold generated snippets `(M, D)` to what real ones look like."""
+        if self.profile.non_negative:
+            rows = rows.clamp(min=0)
+        if self.recipe.norms == "matched" and self.profile.generated_norms:
+            rows = self.profile.match_norms(rows, label)
+        return functional.normalize(rows, dim=1) if self.profile.unit_norm else rows
+
+    def _calibrate(self) -> None:
+        """Learn how the norms of generated snippets spread, to match them."""
+        tables = []
+        for label in (NORMAL, ABNORMAL):
+            if (self.normal, self.abnormal)[1 - label] is None:
+                continue
+            sources, norms = self.sources(label), []
+            for number in range(len(sources)):
+                pseudo = self.sample(
+                    sources.tensor(number),
+                    label=label,
+                    generator=make_generator(self.seed, 4, label, number),
+                )
+                made = pseudo.features[:, pseudo.pseudo_mask]
+                norms.append(made.norm(dim=-1).numpy())
+            tables.append(quantile_table(norms))
+        self.profile = replace(self.profile, generated_norms=tuple(tables))
 
     def sources(self, label: int) -> VideoSet:
         """Return the real videos that pseudo videos of class `label` are made of.
@@ -329,13 +440,14 @@ class PseudoVideoSampler:
     def fit(
         cls,
         normal: VideoSource,
-        abnormal: VideoSource,
+        abnormal: VideoSource | None = None,
         *,
-        recipe: str | Recipe = "paper",
+        recipe: str | Recipe | None = None,
         seed: int = 0,
         device: torch.device | str = "cpu",
         layout: Layout | None = None,
         key: str | None = None,
+        scores: GivenScores | None = None,
         folder: str | os.PathLike[str] | None = None,
         progress: bool | None = None,
         **choices: Any,
@@ -345,12 +457,18 @@ class PseudoVideoSampler:
         Args:
             normal: Normal training videos: a list file, files, arrays or a host's
                 dataset, see `VideoSet`.
-            abnormal: Abnormal training videos.
-            recipe: A set of choices by name, or a `Recipe`.
+            abnormal: Abnormal training videos. Without any, pseudo abnormal videos are
+                disturbed normal ones, the recipe "one-class", and no pseudo normal
+                ones are made.
+            recipe: A set of choices by name, or a `Recipe`; "paper" where there are
+                abnormal videos.
             seed: Seed of everything that is random.
             device: Where to train and to sample.
             layout: Order of the axes of the features, see `VideoSet`.
             key: Name of the features in files that hold several arrays.
+            scores: What to select abnormal snippets by, in place of the baseline: a
+                function from features `(N, T, D)` to scores `(T,)`, such as a trained
+                host's, or the scores of all normal and of all abnormal videos.
             folder: Where to keep the state of training, to go on after an
                 interruption, and the finished checkpoint. None keeps nothing.
             progress: Show bars; None decides by the terminal.
@@ -363,13 +481,24 @@ class PseudoVideoSampler:
             ValueError: If videos, recipe or choices are not usable, or the baseline
                 finds no abnormal snippet.
         """
+        if recipe is None:
+            recipe = "one-class" if abnormal is None else "paper"
         chosen, device = Recipe.named(recipe, **choices), as_device(device)
-        normal, abnormal = as_pair(normal, abnormal, layout=layout, key=key)
+        if abnormal is not None:
+            normal, abnormal = as_pair(normal, abnormal, layout=layout, key=key)
+        elif chosen.translation != "disturb":
+            raise ValueError(
+                f"the recipe {chosen.name!r} learns of abnormal videos, got none: "
+                "give them, or take the recipe 'one-class'"
+            )
+        else:
+            normal = VideoSet(normal, layout=layout, key=key, name="normal")
         state_path = None if folder is None else Path(folder) / TRAINING_STATE
         fitted = fit_vae(
             normal,
             abnormal,
             chosen,
+            scores=scores,
             seed=seed,
             device=device,
             state_path=state_path,
@@ -380,16 +509,28 @@ class PseudoVideoSampler:
             recipe=chosen,
             normal=normal,
             abnormal=abnormal,
-            non_negative=fitted.non_negative,
-            unit_norm=fitted.unit_norm,
+            profile=fitted.profile,
+            scorer=fitted.scorer,
+            banks=fitted.banks,
             seed=seed,
         )
+        if chosen.norms == "matched":
+            sampler._calibrate()
         sampler.history = fitted.history
         sampler.selection = fitted.selection.to_dict()
         if folder is not None and state_path is not None:
             sampler.save_pretrained(folder)
             state_path.unlink(missing_ok=True)
         return sampler
+
+    def _tensors(self) -> dict[str, Tensor]:
+        parts: dict[str, dict[str, Tensor]] = {}
+        if self.scorer is not None:
+            parts["scorer"] = self.scorer.state_dict()
+        for label, bank in self.banks.items():
+            parts[f"bank-{NAMES[label]}"] = bank._asdict()
+        beside = {f"{p}.{k}": v for p, own in parts.items() for k, v in own.items()}
+        return {**self.vae.state_dict(), **beside}
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write a checkpoint to a folder, replacing an old one in one step.
@@ -408,14 +549,13 @@ class PseudoVideoSampler:
         config = {
             "vae": self.vae.config.to_dict(),
             "recipe": self.recipe.to_dict(),
-            "non_negative": self.non_negative,
-            "unit_norm": self.unit_norm,
+            "profile": self.profile.to_dict(),
             "seed": self.seed,
             "selection": self.selection,
             "history": self.history,
             "sources": sources,
         }
-        write_checkpoint(folder, type(self).__name__, config, self.vae.state_dict())
+        write_checkpoint(folder, type(self).__name__, config, self._tensors())
 
     @classmethod
     def from_pretrained(
@@ -440,17 +580,28 @@ class PseudoVideoSampler:
             CheckpointError: If it is broken, of another kind or of a newer version.
         """
         config, tensors = read_checkpoint(folder, cls.__name__, _ENTRIES)
+        parts = split_tensors(tensors)
         vae = MultiTaskVAE.from_tensors(
-            config["vae"], tensors, device=as_device(device)
+            config["vae"], parts.pop("", {}), device=as_device(device)
         )
+        feature_dim, scorer = vae.config.feature_dim, None
+        if "scorer" in parts:
+            scorer = Baseline.from_tensors(parts["scorer"], feature_dim)
+            scorer = scorer.to(device=device)
+        banks = {
+            label: Bank.from_tensors(parts[f"bank-{name}"], feature_dim)
+            for label, name in NAMES.items()
+            if f"bank-{name}" in parts
+        }
         try:
             sampler = cls(
                 vae,
                 recipe=Recipe(**config["recipe"]),
                 normal=_find(config["sources"]["normal"], normal),
                 abnormal=_find(config["sources"]["abnormal"], abnormal),
-                non_negative=bool(config["non_negative"]),
-                unit_norm=bool(config["unit_norm"]),
+                profile=FeatureProfile.from_dict(config["profile"]),
+                scorer=scorer,
+                banks=banks,
                 seed=int(config["seed"]),
             )
         except (TypeError, KeyError) as error:
@@ -462,8 +613,7 @@ class PseudoVideoSampler:
 _ENTRIES = (
     "vae",
     "recipe",
-    "non_negative",
-    "unit_norm",
+    "profile",
     "seed",
     "selection",
     "history",

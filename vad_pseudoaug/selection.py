@@ -18,10 +18,13 @@ class Selection:
     Attributes:
         masks: For each abnormal video a bool array `(T,)`, True where selected.
         empty: Numbers of the videos of which no snippet was selected.
+        weights: For each abnormal video `(T,)` >= 0, how often a snippet is drawn to
+            train, relative to the others of its video; None draws all alike.
     """
 
     masks: tuple[NDArray[np.bool_], ...]
     empty: tuple[int, ...]
+    weights: tuple[NDArray[np.float32], ...] | None = None
 
     @property
     def num_selected(self) -> int:
@@ -49,18 +52,23 @@ def select_ranked(
     *,
     top_share: float = 0.2,
     normal_quantile: float = 0.95,
+    min_run: int = 1,
+    weighted: bool = False,
 ) -> Selection:
     """Select the highest snippets of each abnormal video.
 
     A share of each video, rounded up, that also scores above a quantile of the normal
     videos' snippets: a threshold of one's own for each video does not depend on how far
-    the video's mean was pushed up.
+    the video's mean was pushed up. Anomalies last: what is selected for less than
+    `min_run` snippets in a row is dropped, unless nothing of the video would be left.
 
     Args:
         scores: For each abnormal video `(T,)`, best by a scorer that never saw it.
         normal_scores: The same for normal videos.
         top_share: Share of a video's snippets.
         normal_quantile: Share of all normal snippets that a score must exceed.
+        min_run: Fewest snippets in a row.
+        weighted: Whether snippets weigh by how far their score exceeds the quantile.
 
     Raises:
         ValueError: If no snippet of any video is selected.
@@ -71,14 +79,30 @@ def select_ranked(
         count = int(np.ceil(top_share * len(score)))
         mask = np.zeros(len(score), dtype=bool)
         mask[np.argsort(-score, kind="stable")[:count]] = True
-        masks.append(mask & (score > guard))
+        masks.append(_keep_runs(mask & (score > guard), min_run))
     empty = tuple(i for i, mask in enumerate(masks) if not mask.any())
     if len(empty) == len(masks):
         raise ValueError(
             f"no snippet of the {len(masks)} abnormal videos scores above {guard:.3f}, "
             f"the {normal_quantile} quantile of the normal ones: lower normal_quantile"
         )
-    return Selection(tuple(masks), empty)
+    weights = None
+    if weighted:
+        above = (np.maximum(score - guard, 0) for score in scores)
+        weights = tuple(
+            (own * mask).astype(np.float32)
+            for own, mask in zip(above, masks, strict=True)
+        )
+    return Selection(tuple(masks), empty, weights)
+
+
+def _keep_runs(mask: NDArray[np.bool_], min_run: int) -> NDArray[np.bool_]:
+    """Drop runs of fewer than `min_run`, unless all of them are."""
+    edges = np.flatnonzero(np.diff(np.pad(mask.astype(np.int8), 1))).reshape(-1, 2)
+    kept = np.zeros_like(mask)
+    for start, end in edges.tolist():
+        kept[start:end] = end - start >= min_run
+    return kept if kept.any() else mask
 
 
 def select_above(

@@ -15,10 +15,11 @@ from torch import Tensor
 
 from .checkpoint import CheckpointError, read_tensors, write_tensors
 from .extras import progress_bar
+from .losses import VAELoss
 from .randomness import make_generator
 from .recipe import Recipe
 from .selection import Selection
-from .vae import ABNORMAL, NORMAL, MultiTaskVAE, VAELoss
+from .vae import ABNORMAL, NORMAL, MultiTaskVAE
 from .videos import VideoSet
 
 History = list[dict[str, float]]
@@ -30,7 +31,7 @@ VIDEOS_PER_CLASS = 8  # in a mixed batch
 def train_vae(
     model: MultiTaskVAE,
     normal: VideoSet,
-    abnormal: VideoSet,
+    abnormal: VideoSet | None,
     selection: Selection,
     recipe: Recipe,
     *,
@@ -48,7 +49,7 @@ def train_vae(
     Args:
         model: Trained where it lives.
         normal: Normal videos.
-        abnormal: Abnormal videos.
+        abnormal: Abnormal videos; None trains the normal decoder alone.
         selection: Which snippets of the abnormal videos are abnormal.
         recipe: Epochs, rates and the size of a batch.
         seed: Seed of the order of videos, the draws of snippets and the latent noise.
@@ -60,7 +61,9 @@ def train_vae(
 
     Returns:
         One entry an epoch: the learning rate and the terms of `VAELoss`, means over
-        the snippets of the epoch.
+        the snippets of the epoch; with `recipe.validation_share` also "validation",
+        the joint loss of the held-out videos. Training then stops after
+        `recipe.patience` epochs without a better one, and the best weights are kept.
 
     Raises:
         CheckpointError: If `state_path` holds another run's state.
@@ -68,14 +71,15 @@ def train_vae(
             weights of the last complete epoch.
     """
     optimiser = _adam(model, recipe.lr)
-    feed = _Feed(normal, abnormal, selection, recipe)
+    feed = _Feed(normal, abnormal, selection, recipe, seed)
     run = {"seed": seed, "recipe": recipe.to_dict(), "selection": selection.to_dict()}
     history: History = []
+    best = _Best(recipe.patience)
     if state_path is not None and Path(state_path).exists():
-        history = _load_state(state_path, model, optimiser, run)
+        history = _load_state(state_path, model, optimiser, run, best)
     device, dtype = model.mean_head.weight.device, model.mean_head.weight.dtype
     # The last complete epoch: what an interrupted or diverged run falls back to.
-    complete = _get_state(model, optimiser)
+    complete = _get_state(model, optimiser, best)
     saved_epochs, saved_at = len(history), time.monotonic()
     total = recipe.epochs * len(feed)
     try:
@@ -83,7 +87,10 @@ def train_vae(
             for _ in range(len(history) * len(feed)):
                 step()
             for epoch in range(len(history), recipe.epochs):
-                lr = recipe.lr * recipe.lr_decay**epoch
+                if best.is_old:
+                    break
+                lr = learning_rate(recipe, epoch)
+                kl_weight = warm_up(recipe, epoch)
                 for group in optimiser.param_groups:
                     group["lr"] = lr
                 generator = make_generator(seed, epoch)
@@ -94,6 +101,7 @@ def train_vae(
                         batch.features.to(device, dtype),
                         batch.labels.to(device),
                         generator=generator,
+                        kl_weight=kl_weight,
                     )
                     if not math.isfinite(loss.total.item()):
                         raise FloatingPointError(
@@ -109,9 +117,13 @@ def train_vae(
                     terms += values.double().cpu() * own.repeat(2)
                     counts += own
                     step(loss=loss.total.item(), epoch=epoch + 1)
-                means = (terms / counts.repeat(2)).tolist()
-                history.append({"lr": lr, **dict(zip(TERMS, means, strict=True))})
-                complete = _get_state(model, optimiser)
+                means = (terms / counts.repeat(2).clamp(min=1)).tolist()
+                entry = {"lr": lr, **dict(zip(TERMS, means, strict=True))}
+                if recipe.validation_share:
+                    entry["validation"] = _validate(model, feed, seed)
+                    best.note(entry["validation"], model)
+                history.append(entry)
+                complete = _get_state(model, optimiser, best)
                 if time.monotonic() - saved_at > SECONDS_BETWEEN_SAVES:
                     _save_state(state_path, complete, run, history)
                     saved_epochs, saved_at = len(history), time.monotonic()
@@ -121,7 +133,72 @@ def train_vae(
     finally:
         if len(history) > saved_epochs:
             _save_state(state_path, complete, run, history)
+    if best.weights:
+        model.load_state_dict(best.weights)
     return history
+
+
+class _Best:
+    """The weights of the epoch with the lowest held-out loss."""
+
+    def __init__(self, patience: int):
+        self.weights: dict[str, Tensor] = {}
+        self.loss = math.inf
+        self._age, self._patience = 0, patience
+
+    def note(self, loss: float, model: MultiTaskVAE | None = None) -> None:
+        """Count an epoch; of a model, its weights are kept if it is the best."""
+        self._age += 1
+        if loss < self.loss:
+            self.loss, self._age = loss, 0
+            if model is not None:
+                self.weights = {k: v.clone() for k, v in model.state_dict().items()}
+
+    @property
+    def is_old(self) -> bool:
+        """Whether the last epochs brought nothing better."""
+        return self._age >= self._patience
+
+
+@torch.no_grad()
+def _validate(model: MultiTaskVAE, feed: _Feed, seed: int) -> float:
+    """Return the joint loss of the held-out videos, the same noise in each epoch."""
+    model.eval()
+    device, dtype = model.mean_head.weight.device, model.mean_head.weight.dtype
+    generator = make_generator(seed, 3)
+    losses = [
+        model.loss(
+            batch.features.to(device, dtype),
+            batch.labels.to(device),
+            generator=generator,
+        ).total.item()
+        for batch in feed.held_out(generator)
+    ]
+    model.train()
+    return sum(losses) / len(losses)
+
+
+def learning_rate(recipe: Recipe, epoch: int) -> float:
+    """Return the rate of an epoch, counted from 0.
+
+    Exponential: `lr_decay` times the one before (section 4.1). Cosine: half a wave
+    from `lr` down to a hundredth of it.
+
+    Example:
+        >>> paper = Recipe.named("paper")
+        >>> f"{learning_rate(paper, 0):.2g} {learning_rate(paper, 99):.2g}"
+        '0.0001 6.2e-07'
+    """
+    if recipe.schedule == "exponential":
+        return recipe.lr * recipe.lr_decay**epoch
+    wave = (1 + math.cos(math.pi * epoch / max(recipe.epochs - 1, 1))) / 2
+    return recipe.lr * (0.01 + 0.99 * wave)
+
+
+def warm_up(recipe: Recipe, epoch: int) -> float:
+    """Return the share of alpha that counts in an epoch, counted from 0."""
+    length = recipe.kl_warmup * recipe.epochs
+    return min(1.0, (epoch + 1) / length) if length else 1.0
 
 
 def _adam(model: MultiTaskVAE, lr: float) -> torch.optim.Adam:
@@ -144,13 +221,38 @@ class _Feed:
     """Gives the batches of an epoch: of one video each, or mixed over videos."""
 
     def __init__(
-        self, normal: VideoSet, abnormal: VideoSet, selection: Selection, recipe: Recipe
+        self,
+        normal: VideoSet,
+        abnormal: VideoSet | None,
+        selection: Selection,
+        recipe: Recipe,
+        seed: int,
     ):
-        self._sets = (normal, abnormal)
-        self._masks = selection.masks
+        self._sets = (normal, normal if abnormal is None else abnormal)
+        self._masks, self._weights = selection.masks, selection.weights
         self._recipe = recipe
         chosen = [i for i, mask in enumerate(selection.masks) if mask.any()]
-        self._videos = (list(range(len(normal))), chosen)
+        self._videos: list[list[int]] = []
+        self._held_out: list[list[int]] = []
+        for label, numbers in ((NORMAL, list(range(len(normal)))), (ABNORMAL, chosen)):
+            count = round(len(numbers) * recipe.validation_share)
+            if numbers and recipe.validation_share and not 0 < count < len(numbers):
+                raise ValueError(
+                    f"validation_share={recipe.validation_share}: expected some videos "
+                    f"of {len(numbers)} to train and some to validate, in each class"
+                )
+            generator = make_generator(seed, 6, label)
+            order = torch.randperm(len(numbers), generator=generator, device="cpu")
+            mixed = [numbers[i] for i in order.tolist()] if count else numbers
+            self._held_out.append(sorted(mixed[:count]))
+            self._videos.append(sorted(mixed[count:]))
+
+    def held_out(self, generator: torch.Generator) -> Iterator[_Batch]:
+        """Give the held-out videos, each a batch."""
+        for label in (NORMAL, ABNORMAL):
+            for i in self._held_out[label]:
+                rows = self._rows(label, i, self._recipe.max_snippets, generator)
+                yield _Batch(rows, _labels(label, rows), self._sets[label].title(i))
 
     def __len__(self) -> int:
         if self._recipe.batching == "mixed":
@@ -175,8 +277,9 @@ class _Feed:
     def _mixed(self, generator: torch.Generator) -> _Batch:
         """Draw as many snippets of each class, of up to 8 videos of each."""
         parts, labels = [], []
-        for label in (NORMAL, ABNORMAL):
-            videos = self._videos[label]
+        for label, videos in enumerate(self._videos):
+            if not videos:
+                continue
             count = min(len(videos), VIDEOS_PER_CLASS)
             order = torch.randperm(len(videos), generator=generator, device="cpu")
             each = max(1, self._recipe.batch_size // 2 // count)
@@ -193,6 +296,13 @@ class _Feed:
         features = self._sets[label].tensor(index)
         if label == ABNORMAL:
             features = features[:, torch.from_numpy(self._masks[index])]
+            if self._weights is not None:
+                weights = torch.from_numpy(self._weights[index][self._masks[index]])
+                count = min(len(weights), max_snippets)
+                drawn = torch.multinomial(
+                    weights, count, replacement=True, generator=generator
+                )
+                return features[:, drawn].flatten(0, 1)
         if features.shape[1] > max_snippets:
             order = torch.randperm(features.shape[1], generator=generator, device="cpu")
             features = features[:, order[:max_snippets]]
@@ -204,13 +314,13 @@ def _labels(label: int, rows: Tensor) -> Tensor:
 
 
 def _get_state(
-    model: MultiTaskVAE, optimiser: torch.optim.Optimizer
+    model: MultiTaskVAE, optimiser: torch.optim.Optimizer, best: _Best
 ) -> dict[str, Tensor]:
-    """Copy weights and Adam's moments into one flat mapping."""
+    """Copy weights, Adam's moments and the best weights into one flat mapping."""
     state = {f"model.{k}": v.clone() for k, v in model.state_dict().items()}
     for number, moments in optimiser.state_dict()["state"].items():
         state |= {f"adam.{number}.{k}": v.clone() for k, v in moments.items()}
-    return state
+    return state | {f"best.{k}": v for k, v in best.weights.items()}
 
 
 def _set_state(
@@ -224,7 +334,7 @@ def _set_state(
         kind, _, rest = name.partition(".")
         if kind == "model":
             weights[rest] = tensor
-        else:
+        elif kind == "adam":
             number, _, key = rest.partition(".")
             moments.setdefault(int(number), {})[key] = tensor
     model.load_state_dict(weights)
@@ -256,6 +366,7 @@ def _load_state(
     model: MultiTaskVAE,
     optimiser: torch.optim.Optimizer,
     run: Mapping[str, Any],
+    best: _Best,
 ) -> History:
     state, meta = read_tensors(path)
     if meta.get("run") != json.dumps(run, sort_keys=True):
@@ -266,4 +377,9 @@ def _load_state(
         )
     _set_state(model, optimiser, state)
     history: History = json.loads(meta["history"])
+    for entry in history:
+        if "validation" in entry:
+            best.note(entry["validation"])
+    found = {k.removeprefix("best."): v for k, v in state.items() if k[:5] == "best."}
+    best.weights = found
     return history

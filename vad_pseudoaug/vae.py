@@ -6,18 +6,29 @@ import itertools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from .checkpoint import CheckpointError, read_checkpoint, write_checkpoint
+from .losses import (
+    VAELoss,
+    gaussian_loss,
+    kl_by_unit,
+    reparameterise,
+    squared_error,
+    with_free_bits,
+)
 from .randomness import make_generator, seeded_linear
 
 NORMAL, ABNORMAL = 0, 1
+BESIDE_MODEL = ("scorer", "bank-normal", "bank-abnormal")
 # Standard deviations from e^-10 to e^10: no snippet of a healthy run comes near, and
 # a broken one gives large losses instead of infinite ones.
 LOG_VAR_BOUND = 20.0
+LOG_SIGMA_BOUND = -6.0  # of a fitted decoder's standard deviation, from below
+SIGMA_MEMORY = 0.99  # of its moving average, for each batch
 
 
 @dataclass(frozen=True)
@@ -37,6 +48,13 @@ class VAEConfig:
         reduction: How the squared error of equation 2 is reduced over the D features,
             which the paper does not tell. "sum" is the squared norm as it is printed,
             "mean" divides it by D.
+        variance: "fixed", the paper's loss; "fitted" learns the variance of each
+            decoder from its error (optimal sigma), so that `alpha` = 1 is the evidence
+            bound and `reduction` has no part.
+        free_bits: Nats that each latent unit may carry at no cost.
+        shared_trunk: Whether the decoders share all layers but the last.
+        standardise: Whether features are centred and scaled before the encoder, and
+            back after the decoders, see `MultiTaskVAE.set_standardisation`.
     """
 
     feature_dim: int
@@ -44,17 +62,29 @@ class VAEConfig:
     latent_dim: int = 256
     alpha: float = 0.01
     reduction: Literal["sum", "mean"] = "sum"
+    variance: Literal["fixed", "fitted"] = "fixed"
+    free_bits: float = 0.0
+    shared_trunk: bool = False
+    standardise: bool = False
 
     def __post_init__(self) -> None:
         widths = (self.feature_dim, *self.hidden_dims, self.latent_dim)
         if not all(type(width) is int and width > 0 for width in widths):
             raise ValueError(f"widths: expected positive integers, got {widths}")
-        if not (isinstance(self.alpha, int | float) and 0 <= self.alpha < float("inf")):
-            raise ValueError(f"alpha: expected a finite value >= 0, got {self.alpha!r}")
-        if self.reduction not in ("sum", "mean"):
-            raise ValueError(
-                f"reduction: expected 'sum' or 'mean', got {self.reduction!r}"
-            )
+        for name, value in (("alpha", self.alpha), ("free_bits", self.free_bits)):
+            if not (isinstance(value, int | float) and 0 <= value < float("inf")):
+                raise ValueError(f"{name}: expected a finite value >= 0, got {value!r}")
+        for name, known in (
+            ("reduction", ("sum", "mean")),
+            ("variance", ("fixed", "fitted")),
+            ("shared_trunk", (False, True)),
+            ("standardise", (False, True)),
+        ):
+            choice = getattr(self, name)
+            if choice not in known:
+                raise ValueError(
+                    f"{name}: expected {known[0]!r} or {known[1]!r}, got {choice!r}"
+                )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the configuration as JSON values."""
@@ -66,22 +96,10 @@ class VAEConfig:
 
         Equation 6 is a negative evidence bound, up to a factor and a constant, for a
         decoder with variance alpha / 2 ("sum") or alpha D / 2 ("mean"), a feature.
+        (With `variance="fitted"` it is learned instead: `MultiTaskVAE.log_sigma`.)
         """
         scale = self.feature_dim if self.reduction == "mean" else 1
         return self.alpha * scale / 2
-
-
-class VAELoss(NamedTuple):
-    """Terms of the joint loss, all scalars, means over the snippets of a class.
-
-    A class without snippets has zeros.
-    """
-
-    total: Tensor
-    reconstruction_normal: Tensor
-    reconstruction_abnormal: Tensor
-    kl_normal: Tensor
-    kl_abnormal: Tensor
 
 
 class MultiTaskVAE(nn.Module):
@@ -122,19 +140,52 @@ class MultiTaskVAE(nn.Module):
         self.mean_head = linear(widths[-1], config.latent_dim)
         self.log_var_head = linear(widths[-1], config.latent_dim)
         widths = (config.latent_dim, *reversed(config.hidden_dims))
+        shared = config.shared_trunk
+        self.trunk = _hidden_layers(widths, linear) if shared else nn.Sequential()
         self.decoders = nn.ModuleList(
-            _hidden_layers(widths, linear).append(
+            (nn.Sequential() if shared else _hidden_layers(widths, linear)).append(
                 linear(widths[-1], config.feature_dim)
             )
             for _ in (NORMAL, ABNORMAL)
         )
+        self.log_sigma: Tensor
+        self.feature_mean: Tensor
+        self.feature_scale: Tensor
+        place: dict[str, Any] = {"device": device, "dtype": dtype}
+        if config.variance == "fitted":
+            self.register_buffer("log_sigma", torch.zeros(2, **place))
+        if config.standardise:
+            self.register_buffer(
+                "feature_mean", torch.zeros(config.feature_dim, **place)
+            )
+            self.register_buffer("feature_scale", torch.ones((), **place))
         self.to(device=device, dtype=dtype)
+
+    def set_standardisation(self, mean: Tensor, scale: float) -> None:
+        """Set what features are centred and scaled by, saved with the weights.
+
+        Args:
+            mean: `(D,)`, the mean of the training snippets.
+            scale: One number for all features: directions keep their proportions.
+
+        Raises:
+            ValueError: If the configuration has no standardisation, or the scale is
+                not positive.
+        """
+        if not self.config.standardise or not 0 < scale < float("inf"):
+            raise ValueError(
+                f"expected a model with standardise=True and a scale > 0, got {scale}"
+            )
+        self.feature_mean.copy_(mean)
+        self.feature_scale.fill_(scale)
 
     def encode(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Map snippets to Gaussians: `(M, D)` to mean and log-variance `(M, latent)`.
 
         The log-variance is bounded to +-20.
         """
+        if self.config.standardise:
+            features = (features - self.feature_mean) / self.feature_scale
         hidden = self.encoder(features)
         log_var = self.log_var_head(hidden).clamp(-LOG_VAR_BOUND, LOG_VAR_BOUND)
         return self.mean_head(hidden), log_var
@@ -147,7 +198,9 @@ class MultiTaskVAE(nn.Module):
         """
         if label not in (NORMAL, ABNORMAL):
             raise ValueError(f"label: expected 0 or 1, got {label!r}")
-        decoded: Tensor = self.decoders[label](z)
+        decoded: Tensor = self.decoders[label](self.trunk(z))
+        if self.config.standardise:
+            decoded = decoded * self.feature_scale + self.feature_mean
         return decoded
 
     def sample_latent(
@@ -216,7 +269,12 @@ class MultiTaskVAE(nn.Module):
         return reconstruction, mean, log_var
 
     def loss(
-        self, features: Tensor, labels: Tensor, *, generator: torch.Generator
+        self,
+        features: Tensor,
+        labels: Tensor,
+        *,
+        generator: torch.Generator,
+        kl_weight: float = 1.0,
     ) -> VAELoss:
         """Compute the joint loss of equation 6 with the terms of equations 4 and 5.
 
@@ -224,18 +282,54 @@ class MultiTaskVAE(nn.Module):
         (`reduction="sum"`) or averaged ("mean") over the features, and the KL
         divergence is summed over the latent units; both are averaged over the
         snippets of the class. The total is the two errors plus alpha times the two
-        divergences. Arguments are those of `forward`.
+        divergences. With `variance="fitted"` an error counts as the log-likelihood of
+        a Gaussian whose variance is a moving average of the decoder's own error,
+        updated in training mode. Errors are of standardised features where the model
+        has a standardisation.
+
+        Args:
+            features: `(M, D)`.
+            labels: `(M,)`, 0 or 1.
+            generator: Source of the latent noise.
+            kl_weight: Factor on alpha, for a warm-up.
         """
         reconstruction, mean, log_var = self(features, labels, generator=generator)
-        error = squared_error(features, reconstruction, self.config.reduction)
-        kl = kl_divergence(mean, log_var)
-        terms = [
-            values[labels == label].sum() / (labels == label).sum().clamp(min=1)
-            for values in (error, kl)
-            for label in (NORMAL, ABNORMAL)
-        ]
-        total = terms[0] + terms[1] + self.config.alpha * (terms[2] + terms[3])
-        return VAELoss(total, *terms)
+        config = self.config
+        reduction = "sum" if config.variance == "fitted" else config.reduction
+        error = squared_error(features, reconstruction, reduction)
+        if config.standardise:
+            error = error / self.feature_scale.square()
+        kl = kl_by_unit(mean, log_var)
+        masks = [labels == label for label in (NORMAL, ABNORMAL)]
+        errors = [error[mask].sum() / mask.sum().clamp(min=1) for mask in masks]
+        divergences = [kl[mask].sum() / mask.sum().clamp(min=1) for mask in masks]
+        if config.variance == "fitted":
+            total = self._fitted_loss(errors, masks)
+        else:
+            total = errors[0] + errors[1]
+        counted = divergences
+        if config.free_bits:
+            counted = [with_free_bits(kl[mask], config.free_bits) for mask in masks]
+        total = total + config.alpha * kl_weight * (counted[0] + counted[1])
+        return VAELoss(total, *errors, *divergences)
+
+    def _fitted_loss(self, errors: Sequence[Tensor], masks: Sequence[Tensor]) -> Tensor:
+        """Sum the log-likelihoods of the classes that are there."""
+        total = errors[0].new_zeros(())
+        for label, (error, mask) in enumerate(zip(errors, masks, strict=True)):
+            if not bool(mask.any()):
+                continue
+            if self.training:
+                own = error.detach() / self.config.feature_dim
+                average = torch.exp(2 * self.log_sigma[label])
+                average = SIGMA_MEMORY * average + (1 - SIGMA_MEMORY) * own
+                self.log_sigma[label] = 0.5 * average.log().clamp(
+                    min=2 * LOG_SIGMA_BOUND
+                )
+            # A copy: the buffer changes before the gradient is computed.
+            log_sigma = self.log_sigma[label].clone()
+            total = total + gaussian_loss(error, log_sigma, self.config.feature_dim)
+        return total
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write configuration and weights to a folder, replacing them in one step."""
@@ -254,7 +348,8 @@ class MultiTaskVAE(nn.Module):
             CheckpointError: If it is broken, of another kind or of a newer version.
         """
         config, tensors = read_checkpoint(folder, "MultiTaskVAE", ("vae",))
-        return cls.from_tensors(config["vae"], tensors, device=device)
+        own = split_tensors(tensors).get("", {})
+        return cls.from_tensors(config["vae"], own, device=device)
 
     @classmethod
     def from_tensors(
@@ -289,36 +384,19 @@ class MultiTaskVAE(nn.Module):
         return model.to(device=device).eval()
 
 
-def reparameterise(mean: Tensor, log_var: Tensor, noise: Tensor) -> Tensor:
-    """Turn standard normal noise into z ~ N(mean, exp(log_var)), all `(M, latent)`."""
-    return mean + (0.5 * log_var).exp() * noise
+def split_tensors(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """Part the tensors of a checkpoint: under "" the model's, then others beside it.
 
-
-def squared_error(
-    features: Tensor, reconstruction: Tensor, reduction: Literal["sum", "mean"] = "sum"
-) -> Tensor:
-    """Reconstruction error of each snippet (equation 2): `(M, D)` twice to `(M,)`.
-
-    Args:
-        features: What went in.
-        reconstruction: What came out.
-        reduction: "sum" is the squared norm of the difference, "mean" that over D.
+    What a sampler keeps beside the model has names like "scorer.x" or "bank-normal.x".
     """
-    squared = (features - reconstruction).square()
-    return squared.sum(dim=1) if reduction == "sum" else squared.mean(dim=1)
-
-
-def kl_divergence(mean: Tensor, log_var: Tensor) -> Tensor:
-    """KL(N(mean, exp(log_var)), N(0, 1)) of each snippet in nats (equation 3).
-
-    Args:
-        mean: `(M, latent)`.
-        log_var: `(M, latent)`.
-
-    Returns:
-        `(M,)`, summed over the latent units.
-    """
-    return 0.5 * (mean.square() + log_var.exp() - 1 - log_var).sum(dim=1)
+    parts: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        part, _, rest = name.partition(".")
+        if part in BESIDE_MODEL:
+            parts.setdefault(part, {})[rest] = tensor
+        else:
+            parts.setdefault("", {})[name] = tensor
+    return parts
 
 
 def _hidden_layers(

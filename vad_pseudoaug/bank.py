@@ -1,0 +1,117 @@
+"""A bank of real runs: what can be grafted into videos, small enough to travel along."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from .checkpoint import CheckpointError
+from .randomness import make_generator
+from .videos import VideoSet
+
+MAX_LENGTH = 32  # snippets of a run
+MAX_RUNS = 256  # of a class
+MAX_BYTES = 64 * 2**20  # of a class
+
+
+class Bank(NamedTuple):
+    """Runs of consecutive real snippets of one class, the shorter ones zero-padded.
+
+    Attributes:
+        runs: `(R, N, L, D)` float16.
+        lengths: `(R,)` int64, true lengths.
+    """
+
+    runs: Tensor
+    lengths: Tensor
+
+    def __len__(self) -> int:
+        return len(self.runs)
+
+    def take(self, number: int, length: int) -> Tensor:
+        """Return run `number`, stretched to `length` snippets: `(N, length, D)`.
+
+        Between its snippets it is interpolated, so that it keeps its course in time.
+        """
+        run = self.runs[number, :, : int(self.lengths[number])].float()  # (N, L, D)
+        if run.shape[1] == length:
+            return run
+        stretched = functional.interpolate(
+            run.transpose(1, 2), size=length, mode="linear", align_corners=True
+        )
+        return stretched.transpose(1, 2)
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor], feature_dim: int) -> Bank:
+        """Build a bank from the entries of a checkpoint.
+
+        Raises:
+            CheckpointError: If they are no bank of that feature size.
+        """
+        runs, lengths = tensors.get("runs"), tensors.get("lengths")
+        if (
+            runs is None
+            or lengths is None
+            or runs.ndim != 4
+            or runs.shape[3] != feature_dim
+            or lengths.shape != runs.shape[:1]
+            or not len(runs)
+            or not 1 <= int(lengths.min()) <= int(lengths.max()) <= runs.shape[2]
+        ):
+            shapes = {k: tuple(v.shape) for k, v in tensors.items()}
+            raise CheckpointError(
+                f"the checkpoint's bank: expected runs (R, N, L, {feature_dim}) and "
+                f"their lengths (R,), got {shapes}"
+            )
+        return cls(runs, lengths)
+
+
+def build_bank(
+    videos: VideoSet, masks: Sequence[NDArray[np.bool_]] | None, *, seed: int
+) -> Bank:
+    """Collect runs of videos: of each as many as of the others, within bounds.
+
+    Args:
+        videos: Of one class.
+        masks: For each video `(T,)`, which snippets may be taken; None takes all.
+        seed: Of which runs are taken where there are more than fit.
+    """
+    places = [
+        (number, start, end)
+        for number in range(len(videos))
+        for start, end in _runs(videos, masks, number)
+    ]
+    length = max(end - start for _, start, end in places)
+    size = 2 * videos.num_crops * length * videos.feature_dim
+    most = max(1, min(MAX_RUNS, MAX_BYTES // size))
+    order = torch.randperm(len(places), generator=make_generator(seed, 5), device="cpu")
+    taken = sorted(order[:most].tolist())
+    shape = (len(taken), videos.num_crops, length, videos.feature_dim)
+    runs = torch.zeros(shape, dtype=torch.float16, device="cpu")
+    lengths = torch.zeros(len(taken), dtype=torch.int64, device="cpu")
+    for row, number in enumerate(taken):
+        video, start, end = places[number]
+        run = torch.from_numpy(np.array(videos[video][:, start:end], order="C"))
+        runs[row, :, : end - start] = run.half()
+        lengths[row] = end - start
+    return Bank(runs, lengths)
+
+
+def _runs(
+    videos: VideoSet, masks: Sequence[NDArray[np.bool_]] | None, number: int
+) -> Iterator[tuple[int, int]]:
+    """Give start and end of each run of a video, in parts of at most 32 snippets."""
+    if masks is None:
+        mask = np.ones(videos[number].shape[1], dtype=bool)
+    else:
+        mask = masks[number]
+    edges = np.flatnonzero(np.diff(np.pad(mask.astype(np.int8), 1))).reshape(-1, 2)
+    for start, end in edges.tolist():
+        for first in range(start, end, MAX_LENGTH):
+            yield first, min(first + MAX_LENGTH, end)
