@@ -146,10 +146,16 @@ def test_a_new_iterator_every_step_draws_anew_and_reads_only_its_batch(sampler):
 
     normal = DataLoader(Counted(hosts.c_bare(0).items), batch_size=4)
     abnormal = DataLoader(Counted(hosts.c_bare(1).items), batch_size=4)
-    mil.attach(normal, abnormal, sampler, p=1)
+    handle = mil.attach(normal, abnormal, sampler, p=1, pool=None)
     reads.clear()
     first, second = next(iter(normal)), next(iter(normal))
     assert len(reads) == 2 * (4 + 4)  # own items and one source each
+    handle.detach()
+    mil.attach(normal, abnormal, sampler, p=1)
+    next(iter(normal))
+    reads.clear()
+    first, second = next(iter(normal)), next(iter(normal))
+    assert reads == []  # every video is in the pool, none of the batch was needed
     assert not torch.equal(first, second)
 
 
