@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 from pathlib import Path
@@ -79,6 +80,20 @@ def read_entry(path: Path, turn: int) -> Entry | None:
             return Entry(_load(file), head[2:].bool(), bool(head[1]))
     except (OSError, ValueError, EOFError):
         return None
+
+
+def has_entry(path: Path, turn: int) -> bool:
+    """Tell whether there is a whole entry of this round, without reading it all."""
+    try:
+        with path.open("rb") as file:
+            if _load(file)[0] != turn:
+                return False
+            np.lib.format.read_magic(file)
+            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+            size = file.tell() + math.prod(shape) * dtype.itemsize
+            return size == path.stat().st_size
+    except (OSError, ValueError, EOFError):
+        return False
 
 
 def _load(file: BinaryIO) -> Tensor:

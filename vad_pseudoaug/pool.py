@@ -7,22 +7,26 @@ whichever process: what the pool holds decides about time, never about a result.
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import shutil
 import tempfile
 import time
 import weakref
-from collections.abc import Collection, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from .checkpoint import claim_folder
 from .deferred import Survey
-from .entries import Entry, read_entry, write_entry
+from .entries import Entry, has_entry, read_entry, write_entry
 from .extras import progress_bar
 from .items import ItemFormat
 from .mixing import Made, Mixing, PseudoVideoMaker
@@ -35,6 +39,7 @@ logger = logging.getLogger("vad_pseudoaug")
 NAMES = {NORMAL: "normal", ABNORMAL: "abnormal"}
 # The paper makes two pseudo videos of each real one.
 MAX_VARIANTS = 2
+MAX_THREADS = 8
 # After so many seconds, progress is shown.
 PATIENCE = 2.0
 
@@ -96,7 +101,7 @@ class Pool:
         self._given = None if mixing.pool == "auto" else mixing.pool
         self._surveys = surveys
         self._folder: Path | None = None
-        self._filled = False
+        self._filled = self._full = False
         self._offsets: dict[int, int] = {}  # number of a class's first entry
         self._record: dict[str, Any] = {}  # what the entries depend on
         self._num_sources = largest = 0
@@ -157,9 +162,18 @@ class Pool:
             for number in range(len(self._maker.sources[label]))
         ]
         start, step = time.perf_counter(), None
+        threads = min(torch.get_num_threads(), MAX_THREADS)
         with ExitStack() as stack:
+            stack.enter_context(one_thread())
+            makers = stack.enter_context(ThreadPoolExecutor(threads))
+            running: deque[Future[None]] = deque()
             for done, (label, number) in enumerate(sources, start=1):
-                self._fill_source(label, number, epoch)
+                # The host's dataset is read here alone: it may not bear threads.
+                running.extend(
+                    makers.submit(job) for job in self._jobs(label, number, epoch)
+                )
+                while len(running) > threads:
+                    running.popleft().result()
                 if step is not None:
                     step()
                 elif time.perf_counter() - start > PATIENCE:
@@ -167,6 +181,8 @@ class Pool:
                     logger.info("pool: %d videos are still to be read", left)
                     title = "pool of pseudo videos"
                     step = stack.enter_context(progress_bar(left, title, show=None))
+            for future in running:
+                future.result()
         for survey in self._surveys:
             survey.finish(self._seed)
         seconds = time.perf_counter() - start
@@ -189,16 +205,24 @@ class Pool:
             shutil.rmtree(self._folder, ignore_errors=True)
         self._folder = None
 
-    def _fill_source(self, label: int, number: int, epoch: int) -> None:
+    def _jobs(
+        self, label: int, number: int, epoch: int
+    ) -> Iterator[Callable[[], None]]:
+        """Read a source, and give what makes each entry of it that is missing."""
         source = None
         for variant in range(self.plan.variants):
             turn = self._turn(label, number, variant, epoch)
             path = self._path(label, number, variant)
-            if path is not None and read_entry(path, turn) is None:
+            if path is not None and not has_entry(path, turn):
                 if source is None or self._refresh:
                     source = self._read_source(label, number, turn)
-                entry = self._make(source, label, number, variant, turn)
-                self._store(path, entry, turn)
+                yield functools.partial(
+                    self._make_stored, path, source, label, number, variant, turn
+                )
+
+    def _make_stored(self, path: Path, *key: Any) -> None:
+        if not self._full:
+            self._store(path, self._make(*key), key[-1])
 
     def _slot(self, label: int, number: int, variant: int) -> int:
         return variant * self._num_sources + self._offsets[label] + number
@@ -250,7 +274,7 @@ class Pool:
         return Entry.pack(made, half=self._half, norm_channel=source[1].norm_channel)
 
     def _store(self, path: Path | None, entry: Entry, turn: int) -> None:
-        if path is None:
+        if path is None or self._full:
             return
         try:
             write_entry(path, entry, turn, keep=self._given is not None)
@@ -258,7 +282,7 @@ class Pool:
             logger.warning(
                 "pool: %s; pseudo videos are made whenever they are drawn", error
             )
-            self._folder = None
+            self._full = True
 
 
 def _remove(folder: Path, owner: int) -> None:
