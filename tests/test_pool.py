@@ -14,7 +14,14 @@ import torch
 from torch.utils.data import DataLoader, get_worker_info
 
 import hosts
-from vad_pseudoaug import MultiTaskVAE, PseudoVideoSampler, VAEConfig, deferred, pool
+from vad_pseudoaug import (
+    MultiTaskVAE,
+    PseudoVideoSampler,
+    VAEConfig,
+    deferred,
+    filling,
+    pool,
+)
 from vad_pseudoaug.adapters import mil, rtfm, torchmil
 from vad_pseudoaug.mixing import Mixing
 
@@ -71,9 +78,9 @@ def test_two_variants_where_they_fit(sampler, twins, tmp_path):
     assert len(files(tmp_path)) == 2 * (9 + 7)
     size = sum(file.stat().st_size for file in files(tmp_path))
     assert size < 32 * (ENTRY + 500)
-    assert pool.plan_pool(10, 8, 200).variants == 2
-    assert pool.plan_pool(10, 8, 100) == (1, 10, 10, 8)
-    assert pool.plan_pool(10, 8, 50) == (1, 6, 10, 8)
+    assert filling.plan_pool(10, 8, 200).variants == 2
+    assert filling.plan_pool(10, 8, 100) == (1, 10, 10, 8)
+    assert filling.plan_pool(10, 8, 50) == (1, 6, 10, 8)
 
 
 def test_entries_are_read_not_made(sampler, twins, tmp_path, monkeypatch):
@@ -104,6 +111,19 @@ def test_a_full_disk_costs_time_only(sampler, twins, monkeypatch, caplog):
     assert equal(run(twins, sampler), expected)
     found = [r for r in caplog.records if "No space left" in r.getMessage()]
     assert len(found) == 1
+
+
+def test_room_is_left_on_the_disk(sampler, twins, tmp_path, monkeypatch, caplog):
+    expected = run(twins, sampler)
+    free = 2 * 32 * ENTRY - 1
+    monkeypatch.setattr(
+        filling.shutil,
+        "disk_usage",
+        lambda _: filling.shutil._ntuple_diskusage(1, 1, free),
+    )
+    assert equal(run(twins, sampler, pool=tmp_path), expected)
+    assert "are free in" in caplog.text
+    assert files(tmp_path) == []
 
 
 def test_a_folder_of_another_pool_is_refused(sampler, twins, tmp_path):
@@ -161,7 +181,7 @@ def test_temporary_folder_is_made_late_and_removed(
     sampler, twins, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr(pool.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(filling.tempfile, "tempdir", str(tmp_path))
     pair = loaders(twins)
     handle = rtfm.attach(*pair, sampler)
     assert list(tmp_path.iterdir()) == []
@@ -192,14 +212,43 @@ def test_items_of_any_length_get_no_pool_and_the_log_says_so(sampler, caplog, tm
 
 
 def test_progress_and_a_small_budget_are_logged(sampler, twins, caplog, monkeypatch):
-    monkeypatch.setattr(pool, "PATIENCE", -1.0)
+    monkeypatch.setattr(filling, "PATIENCE", -1.0)
     with caplog.at_level(logging.INFO, "vad_pseudoaug"):
         run(twins, sampler, epochs=1, pool_bytes=5 * ENTRY)
-    assert "videos are still to be read" in caplog.text
+    assert "pool of pseudo videos: 1 of 16 done" in caplog.text
     assert "pool: 5 pseudo videos" in caplog.text
     assert f"11 more are made whenever they are drawn; pool_bytes={16 * ENTRY}" in (
         caplog.text
     )
+
+
+def test_several_threads_fill_the_same_pool(sampler, twins, tmp_path):
+    expected = run(twins, sampler, pool=tmp_path / "1")
+    torch.set_num_threads(3)
+    try:
+        assert equal(run(twins, sampler, pool=tmp_path / "3"), expected)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(1)
+    one, three = (files(tmp_path / name) for name in "13")
+    assert [f.name for f in one] == [f.name for f in three]
+    assert all(
+        a.read_bytes() == b.read_bytes() for a, b in zip(one, three, strict=True)
+    )
+
+
+def test_an_error_of_the_hosts_dataset_is_its_own(sampler, twins):
+    pair = loaders((Broken(9, 0.0), twins[1]))
+    rtfm.attach(*pair, sampler)
+    with pytest.raises(FileNotFoundError, match="video 5"):
+        next(iter(pair[0]))
+
+
+class Broken(hosts.RtfmDataset):
+    def __getitem__(self, index):
+        if index == 5:
+            raise FileNotFoundError("video 5")
+        return super().__getitem__(index)
 
 
 def test_bad_options_are_refused():

@@ -102,8 +102,8 @@ class Survey:
 
     @property
     def useful(self) -> bool:
-        """Whether there are items that need not be loaded."""
-        return bool(self._shells)
+        """Whether all items are known, so that none need be loaded to replace it."""
+        return self._possible and self.complete
 
     def load(self, index: int) -> Any:
         """Load an item, and keep what is small of it."""

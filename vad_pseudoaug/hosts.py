@@ -199,7 +199,7 @@ def attach_found(
     contracts = [contract for _, contract in loaders]
     surveys: list[Survey | None] = [None] * len(loaders)
     pool = None
-    if mixing.pool is not None and not mixing.inert and _one_length(contracts):
+    if mixing.fills and _one_length(contracts):
         kept = [Survey(loader.dataset, contract) for loader, contract in loaders]
         pool = Pool(maker, mixing, labels=_made(contracts), surveys=kept)
         surveys = [*kept]

@@ -130,6 +130,11 @@ class Mixing:
         """Whether no video can ever be replaced."""
         return self.p == 0 or self.ratio == 0
 
+    @property
+    def fills(self) -> bool:
+        """Whether a pool is of use."""
+        return self.pool is not None and not self.inert
+
     def limit(self, draws: Sequence[float]) -> float:
         """Return below which draw, of one uniform draw a video, it is replaced."""
         if self.ratio is None:

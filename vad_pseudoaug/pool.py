@@ -9,25 +9,18 @@ from __future__ import annotations
 
 import functools
 import logging
-import os
 import shutil
-import tempfile
 import time
-import weakref
-from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import torch
 from torch import Tensor
 
 from .checkpoint import claim_folder
 from .deferred import Survey
 from .entries import Entry, has_entry, read_entry, write_entry
-from .extras import progress_bar
+from .filling import has_room, plan_pool, run_all, temporary_folder
 from .items import ItemFormat
 from .mixing import Made, Mixing, PseudoVideoMaker
 from .randomness import make_generator
@@ -37,40 +30,6 @@ from .vae import ABNORMAL, NORMAL
 logger = logging.getLogger("vad_pseudoaug")
 
 NAMES = {NORMAL: "normal", ABNORMAL: "abnormal"}
-# The paper makes two pseudo videos of each real one.
-MAX_VARIANTS = 2
-MAX_THREADS = 8
-# After so many seconds, progress is shown.
-PATIENCE = 2.0
-
-
-class Plan(NamedTuple):
-    """How much a pool holds: decided by the options and the videos alone.
-
-    Attributes:
-        variants: Pseudo videos of each source.
-        capacity: Entries that are stored; further ones are made whenever asked for.
-        num_entries: Entries that there are.
-        entry_bytes: Size of one.
-    """
-
-    variants: int
-    capacity: int
-    num_entries: int
-    entry_bytes: int
-
-
-def plan_pool(num_sources: int, entry_bytes: int, max_bytes: int) -> Plan:
-    """Choose as many variants, one or two, as the bytes are enough for.
-
-    Example:
-        >>> plan_pool(238, 2_621_440, 2**30)
-        Plan(variants=1, capacity=238, num_entries=238, entry_bytes=2621440)
-    """
-    fitting = max_bytes // entry_bytes
-    variants = min(max(fitting // num_sources, 1), MAX_VARIANTS)
-    num_entries = num_sources * variants
-    return Plan(variants, min(fitting, num_entries), num_entries, entry_bytes)
 
 
 class Pool:
@@ -84,6 +43,9 @@ class Pool:
         mixing: Its `seed`, and the options of the pool.
         labels: The classes that are made.
         surveys: Of the loaders' datasets: they learn from what is read here.
+
+    Raises:
+        ValueError: If the folder given holds a pool of other videos or choices.
     """
 
     def __init__(
@@ -103,8 +65,8 @@ class Pool:
         self._folder: Path | None = None
         self._filled = self._full = False
         self._offsets: dict[int, int] = {}  # number of a class's first entry
-        self._record: dict[str, Any] = {}  # what the entries depend on
         self._num_sources = largest = 0
+        firsts: dict[str, Any] = {}
         for label in sorted(labels):
             count = len(maker.sources[label])
             features, item_format = self._read_source(label, 0, 0)
@@ -113,20 +75,24 @@ class Pool:
             room = item_format.segments(maker.sources[label].item(0))
             num_crops, _, feature_dim = features.shape
             largest = max(largest, num_crops * room * feature_dim)
-            self._record[f"class {label}"] = {
+            firsts[NAMES[label]] = {
                 "sources": count,
                 "format": repr(item_format),
                 "first": [*features.shape, features.double().mean().item()],
             }
         entry_bytes = largest * (2 if self._half else 4)
         self.plan = plan_pool(self._num_sources, entry_bytes, mixing.pool_bytes)
-        self._record.update(
-            model=maker.sampler.fingerprint(),
-            seed=self._seed,
-            variants=self.plan.variants,
-            dtype=mixing.pool_dtype,
-            refresh_every=self._refresh,
-        )
+        if self._given is not None:
+            record = {  # what the entries depend on
+                "model": maker.sampler.fingerprint(),
+                "seed": self._seed,
+                "variants": self.plan.variants,
+                "dtype": mixing.pool_dtype,
+                "refresh_every": self._refresh,
+                "sources": firsts,
+            }
+            claim_folder(self._given, "pool.json", record)
+            self._folder = Path(self._given)
 
     def take(self, label: int, number: int, variant: int, epoch: int) -> Made:
         """Return the pseudo video of a key: read where it is stored, else made.
@@ -147,42 +113,21 @@ class Pool:
         return entry.unpack()
 
     def fill(self, epoch: int) -> None:
-        """Make all entries that are to be stored and are not there yet, once.
-
-        Raises:
-            ValueError: If the folder given holds a pool of other videos or choices.
-        """
+        """Make all entries that are to be stored and are not there yet, once."""
         if self._filled:
             return
         self._filled = True
-        self._folder = self._open()
+        if self._folder is None:
+            self._folder = temporary_folder(self)
+        self._full = not has_room(self._folder, self.plan)
         sources = [
             (label, number)
             for label in self._offsets
             for number in range(len(self._maker.sources[label]))
         ]
-        start, step = time.perf_counter(), None
-        threads = min(torch.get_num_threads(), MAX_THREADS)
-        with ExitStack() as stack:
-            stack.enter_context(one_thread())
-            makers = stack.enter_context(ThreadPoolExecutor(threads))
-            running: deque[Future[None]] = deque()
-            for done, (label, number) in enumerate(sources, start=1):
-                # The host's dataset is read here alone: it may not bear threads.
-                running.extend(
-                    makers.submit(job) for job in self._jobs(label, number, epoch)
-                )
-                while len(running) > threads:
-                    running.popleft().result()
-                if step is not None:
-                    step()
-                elif time.perf_counter() - start > PATIENCE:
-                    left = len(sources) - done
-                    logger.info("pool: %d videos are still to be read", left)
-                    title = "pool of pseudo videos"
-                    step = stack.enter_context(progress_bar(left, title, show=None))
-            for future in running:
-                future.result()
+        jobs = (self._jobs(label, number, epoch) for label, number in sources)
+        start = time.perf_counter()
+        run_all(jobs, len(sources), "pool of pseudo videos")
         for survey in self._surveys:
             survey.finish(self._seed)
         seconds = time.perf_counter() - start
@@ -240,15 +185,6 @@ class Pool:
             return None
         return self._folder / f"{NAMES[label]}-{number:06d}-{variant}"
 
-    def _open(self) -> Path | None:
-        if self._given is None:
-            folder = Path(tempfile.mkdtemp(prefix="vad-pseudoaug-", dir=_temporary()))
-            weakref.finalize(self, _remove, folder, os.getpid())
-        else:
-            folder = Path(self._given)
-            claim_folder(folder, "pool.json", self._record)
-        return folder
-
     def _read_source(
         self, label: int, number: int, turn: int
     ) -> tuple[Tensor, ItemFormat]:
@@ -283,18 +219,3 @@ class Pool:
                 "pool: %s; pseudo videos are made whenever they are drawn", error
             )
             self._full = True
-
-
-def _remove(folder: Path, owner: int) -> None:
-    # A forked worker that drops its copy must not take the folder from the others.
-    if os.getpid() == owner:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _temporary() -> str:
-    """Choose where temporary folders are: where it is likely to be a disk, no RAM."""
-    chosen = any(os.environ.get(name) for name in ("TMPDIR", "TEMP", "TMP"))
-    disk = "/var/tmp"
-    if not chosen and os.access(disk, os.W_OK):
-        return disk
-    return tempfile.gettempdir()
