@@ -210,7 +210,7 @@ def _strip(item: Any, contract: Contract) -> Shell | None:
             if type(value) is not Tensor or value.requires_grad:
                 return None
         elif not isinstance(value, np.ndarray):
-            if not isinstance(value, bool | int | float | str | bytes | None):
+            if not isinstance(value, np.generic | int | float | str | bytes | None):
                 return None
             continue
         array = to_numpy(value)
