@@ -1,5 +1,6 @@
 """The pool: what is in it decides about time, never about a batch."""
 
+import copy
 import gc
 import itertools
 import logging
@@ -370,6 +371,14 @@ def test_workers_find_the_hosts_dataset(sampler, context):
     assert equal(batches(pair, 1), expected)
 
 
+def test_a_copied_loader_goes_on_alone(sampler, twins):
+    pair = loaders(twins)
+    rtfm.attach(*pair, sampler, p=0.5, seed=3)
+    batches(pair, 1)
+    copies = copy.deepcopy(pair)
+    assert equal(batches(copies, 2), batches(pair, 2))
+
+
 def test_what_travels_to_spawned_workers_is_small(twins):
     sampler = PseudoVideoSampler(MultiTaskVAE(VAEConfig(hosts.FEATURE_DIM)))
     paths = [Files([f"/data/video_{i}.npy" for i in range(200)], k) for k in (0.0, 1.0)]
@@ -437,6 +446,28 @@ def test_memory_handles_and_threads_stay(sampler, twins):
 @pytest.mark.slow
 def test_memory_handles_and_threads_stay_over_50000_batches(sampler, twins):
     assert soak(sampler, twins, 50_000) < 3
+
+
+def test_appended_videos_are_made_once(sampler, twins, tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(filling.tempfile, "tempdir", str(tmp_path))
+    fresh = rtfm.wrap(*twins, sampler, pool_bytes=0)
+    assert list(tmp_path.iterdir()) == []
+    small = rtfm.wrap(*twins, sampler, pool_bytes=3 * ENTRY)
+    kept = rtfm.wrap(*twins, sampler)
+    expected = [dataset[i] for dataset in fresh for i in range(len(dataset))]
+    for group in (small, kept):
+        for _ in range(2):
+            found = [dataset[i] for dataset in group for i in range(len(dataset))]
+            assert equal(found, expected)
+    for group, counts in ((small, [3, 3]), (kept, [14, 18])):
+        folders = [dataset._folder for dataset in group]
+        assert [len(list(folder.iterdir())) for folder in folders] == counts
+    monkeypatch.setattr(PseudoVideoSampler, "sample", None)
+    assert equal([kept[1][-1]], [expected[-1]])
+    del small, kept, group
+    gc.collect()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_mixed_list_of_halves_takes_the_pool_too(sampler):

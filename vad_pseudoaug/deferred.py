@@ -82,6 +82,7 @@ class Survey:
 
     def __init__(self, dataset: Any, contract: Contract):
         self.dataset = dataset
+        self._count = len(dataset)
         self._contract = contract
         self._shells: dict[int, Shell] = {}
         self._possible = True
@@ -98,7 +99,7 @@ class Survey:
     @property
     def complete(self) -> bool:
         """Whether there is nothing left to learn."""
-        return not self._possible or len(self._shells) == len(self.dataset)
+        return not self._possible or len(self._shells) == self._count
 
     @property
     def useful(self) -> bool:
@@ -123,7 +124,7 @@ class Survey:
 
     def finish(self, seed: int) -> None:
         """Load the items that nobody has loaded yet."""
-        for index in range(len(self.dataset)):
+        for index in range(self._count):
             if self.complete:
                 return
             with seeded_global_rng(seed, index):

@@ -148,6 +148,7 @@ def wrap_found(
     *,
     per_video: float | None,
     seed: int,
+    pool_bytes: int,
 ) -> list[AppendedDataset]:
     """Append pseudo videos to the dataset, or the two datasets, that were found."""
     maker = _maker(found, sampler)
@@ -166,6 +167,7 @@ def wrap_found(
             per_video=per_video,
             seed=seed,
             together=isinstance(normal.contract, Pair),
+            pool_bytes=pool_bytes,
         )
         for group in groups
     ]

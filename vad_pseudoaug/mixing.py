@@ -21,6 +21,7 @@ from .items import ItemFormat
 from .sampler import PseudoVideoSampler
 
 PoolPlace: TypeAlias = "str | os.PathLike[str] | None"
+POOL_BYTES = 2 * 2**30
 
 
 class MixOptions(TypedDict, total=False):
@@ -82,7 +83,7 @@ class Mixing:
     give_mask: bool = False
     allow_single: bool = False
     pool: PoolPlace = "auto"
-    pool_bytes: int = 2 * 2**30
+    pool_bytes: int = POOL_BYTES
     pool_dtype: Literal["float32", "float16"] = "float32"
     refresh_every: int = 0
 
