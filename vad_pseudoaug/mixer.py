@@ -119,7 +119,7 @@ class Mixer:
             chosen = [plan for plan in row.plans if plan.draw < limit]
             counter[1] += len(chosen)
             item = row.item
-            if isinstance(row.pending, Pending) and len(chosen) < len(row.plans):
+            if row.pending is not None and len(chosen) < len(row.plans):
                 item = row.pending.load()
             mixed.append(self._replace(item, chosen, epoch))
         return mixed

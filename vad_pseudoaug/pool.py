@@ -68,15 +68,17 @@ class Pool:
         self._num_sources = largest = 0
         firsts: dict[str, Any] = {}
         for label in sorted(labels):
-            count = len(maker.sources[label])
-            features, item_format = self._read_source(label, 0, 0)
+            sources = maker.sources[label]
+            with seeded_global_rng(self._seed, label):
+                item = sources.item(0)
+            features, item_format = sources.features_of(item, 0)
             self._offsets[label] = self._num_sources
-            self._num_sources += count
-            room = item_format.segments(maker.sources[label].item(0))
+            self._num_sources += len(sources)
             num_crops, _, feature_dim = features.shape
-            largest = max(largest, num_crops * room * feature_dim)
+            size = num_crops * item_format.segments(item) * feature_dim
+            largest = max(largest, size)
             firsts[NAMES[label]] = {
-                "sources": count,
+                "sources": len(sources),
                 "format": repr(item_format),
                 "first": [*features.shape, features.double().mean().item()],
             }
