@@ -135,11 +135,12 @@ def attach(
         slot: Where a batch has its features; None if it is the tensor itself.
         layout: Order of the axes of one video; None is `(T, D)` or `(N, T, D)`.
         **options: `p`, `ratio`, `seed`, ...; see `vad_pseudoaug.mixing.Mixing`.
-            `start_after` counts batches.
+            `start_after` counts batches. Whole batches get no pool.
 
     Raises:
         TypeError: If it gives no batches in these ways.
-        ValueError: If it is attached already, or warm-up is counted in epochs.
+        ValueError: If it is attached already, or warm-up is counted in epochs, or a
+            folder for a pool is given.
     """
     options.setdefault("start_unit", "steps")
     mixing = Mixing(**options)
@@ -148,6 +149,8 @@ def attach(
         raise ValueError("the loader is attached already: call detach() first")
     if mixing.start_unit != "steps" or mixing.give_mask:
         raise ValueError("only steps can be counted here, and no mask handed out")
+    if mixing.pool not in ("auto", None):
+        raise ValueError("whole batches get no pool: pass no folder for it")
     handle = BatchAttachment(
         loader,
         load_sampler(sampler).worker_copy(),

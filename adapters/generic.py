@@ -23,7 +23,7 @@ from vad_pseudoaug.hosts import (
 )
 from vad_pseudoaug.items import Length, Slot
 from vad_pseudoaug.loading import Attachment
-from vad_pseudoaug.mixing import Mixing, MixOptions
+from vad_pseudoaug.mixing import POOL_BYTES, Mixing, MixOptions
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -37,6 +37,7 @@ def wrap(
     sources: Any = None,
     per_video: float | None = None,
     seed: int = 0,
+    pool_bytes: int = POOL_BYTES,
     slot: Slot = None,
     layout: Layout | None = None,
     dims: tuple[int, int] | None = None,
@@ -53,6 +54,8 @@ def wrap(
             sampler's own.
         per_video: Pseudo videos per source; None is the recipe's.
         seed: Seed of the pseudo videos.
+        pool_bytes: What a temporary folder may take on the disk in which pseudo videos
+            are kept once they were made, of each dataset; 0 keeps none.
         slot: Where the features are in an item; None finds them.
         layout: Order of their axes; None is `(T, D)` or `(N, T, D)`.
         dims: Start and end of the features that are generated; None is all.
@@ -64,7 +67,9 @@ def wrap(
     own = find_one(dataset, label, sampler.feature_dim, slot=slot, **form)
     of = sampler.sources(label) if sources is None else sources
     found = {label: own, 1 - label: find_one(of, 1 - label, sampler.feature_dim)}
-    return wrap_found(found, sampler, per_video=per_video, seed=seed)[label]
+    return wrap_found(
+        found, sampler, per_video=per_video, seed=seed, pool_bytes=pool_bytes
+    )[label]
 
 
 def attach(

@@ -7,11 +7,15 @@ Lightning is imported: any object with `train_dataloader()` will do.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
+from vad_pseudoaug.filling import temporary_folder
 from vad_pseudoaug.hosts import SamplerLike, load_sampler
 from vad_pseudoaug.loading import Attachment
+from vad_pseudoaug.mixing import Mixing
 
 from . import rtfm
 
@@ -24,6 +28,13 @@ class ModuleAttachment:
         self._original = original
         self._enabled = True
         self.parts: list[Attachment] = []
+        self._place: Path | None = None
+
+    def place(self) -> Path:
+        """Return a temporary folder for a pool that all loaders share."""
+        if self._place is None:
+            self._place = temporary_folder(self)
+        return self._place
 
     @property
     def enabled(self) -> bool:
@@ -46,6 +57,9 @@ class ModuleAttachment:
         for part in self.parts:
             part.detach()
         self.parts = []
+        if self._place is not None:
+            shutil.rmtree(self._place, ignore_errors=True)
+            self._place = None
         self._datamodule.train_dataloader = self._original
 
 
@@ -81,7 +95,10 @@ def attach(
     def train_dataloader() -> Any:
         loaders = original()
         named = dict(zip(order, loaders, strict=True))
-        part = rtfm.attach(named["normal"], named["abnormal"], loaded, **options)
+        how = dict(options)
+        if how.get("pool", "auto") == "auto" and Mixing.split(how)[0].fills:
+            how["pool"] = handle.place()  # each call of this makes loaders anew
+        part = rtfm.attach(named["normal"], named["abnormal"], loaded, **how)
         part.enabled = part.enabled and handle.enabled
         handle.parts.append(part)
         return loaders

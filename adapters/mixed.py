@@ -29,7 +29,7 @@ from vad_pseudoaug.hosts import (
 )
 from vad_pseudoaug.items import Length, Slot
 from vad_pseudoaug.loading import Attachment
-from vad_pseudoaug.mixing import Mixing, MixOptions
+from vad_pseudoaug.mixing import POOL_BYTES, Mixing, MixOptions
 from vad_pseudoaug.vae import NORMAL
 from vad_pseudoaug.videos import VideoSet
 
@@ -82,6 +82,7 @@ def wrap(
     *,
     per_video: float | None = None,
     seed: int = 0,
+    pool_bytes: int = POOL_BYTES,
     **form: Unpack[Form],
 ) -> AppendedDataset:
     """Append pseudo videos of both classes, each in a real item of its class.
@@ -91,11 +92,15 @@ def wrap(
         sampler: Fitted on features like those of the items; or its checkpoint's folder.
         per_video: Pseudo videos per real video; None is the recipe's.
         seed: Seed of the pseudo videos.
+        pool_bytes: What a temporary folder may take on the disk in which pseudo videos
+            are kept once they were made, of each dataset; 0 keeps none.
         **form: How the items look, see `Form`.
     """
     sampler = load_sampler(sampler)
     found = find_mixed(dataset, sampler.feature_dim, **form)
-    [wrapped] = wrap_found(found, sampler, per_video=per_video, seed=seed)
+    [wrapped] = wrap_found(
+        found, sampler, per_video=per_video, seed=seed, pool_bytes=pool_bytes
+    )
     return wrapped
 
 

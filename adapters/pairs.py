@@ -23,7 +23,7 @@ from vad_pseudoaug.hosts import (
 )
 from vad_pseudoaug.items import Slot
 from vad_pseudoaug.loading import Attachment
-from vad_pseudoaug.mixing import Mixing, MixOptions
+from vad_pseudoaug.mixing import POOL_BYTES, Mixing, MixOptions
 from vad_pseudoaug.vae import NORMAL
 from vad_pseudoaug.videos import VideoSet
 
@@ -60,6 +60,7 @@ def wrap(
     abnormal_slot: Slot,
     per_video: float | None = None,
     seed: int = 0,
+    pool_bytes: int = POOL_BYTES,
     layout: Layout | None = None,
     dims: tuple[int, int] | None = None,
 ) -> AppendedDataset:
@@ -72,6 +73,8 @@ def wrap(
         abnormal_slot: See `videos`.
         per_video: Pseudo pairs per real pair; None is the recipe's.
         seed: Seed of the pseudo videos.
+        pool_bytes: What a temporary folder may take on the disk in which pseudo videos
+            are kept once they were made, of each dataset; 0 keeps none.
         layout: See `videos`.
         dims: See `videos`.
     """
@@ -80,7 +83,9 @@ def wrap(
     found = find_pairs(
         dataset, sampler.feature_dim, slots=slots, layout=layout, dims=dims
     )
-    [wrapped] = wrap_found(found, sampler, per_video=per_video, seed=seed)
+    [wrapped] = wrap_found(
+        found, sampler, per_video=per_video, seed=seed, pool_bytes=pool_bytes
+    )
     return wrapped
 
 

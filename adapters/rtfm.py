@@ -34,7 +34,7 @@ from vad_pseudoaug.hosts import (
 )
 from vad_pseudoaug.items import Length, Slot
 from vad_pseudoaug.loading import Attachment
-from vad_pseudoaug.mixing import Mixing, MixOptions
+from vad_pseudoaug.mixing import POOL_BYTES, Mixing, MixOptions
 from vad_pseudoaug.vae import ABNORMAL, NORMAL
 from vad_pseudoaug.videos import VideoSet
 
@@ -67,6 +67,7 @@ def wrap(
     *,
     per_video: float | None = None,
     seed: int = 0,
+    pool_bytes: int = POOL_BYTES,
     slot: Slot = None,
     layout: Layout | None = None,
     dims: tuple[int, int] | None = None,
@@ -84,6 +85,8 @@ def wrap(
         sampler: Fitted on features like those of the items; or its checkpoint's folder.
         per_video: Pseudo videos per real video; None is the recipe's.
         seed: Seed of the pseudo videos: the same one gives the same videos.
+        pool_bytes: What a temporary folder may take on the disk in which pseudo videos
+            are kept once they were made, of each dataset; 0 keeps none.
         slot: See the module's head.
         layout: See the module's head.
         dims: See the module's head.
@@ -99,7 +102,9 @@ def wrap(
     sampler = load_sampler(sampler)
     form = {"slot": slot, "layout": layout, "dims": dims, "length": length}
     found = find_twins(normal_dataset, abnormal_dataset, sampler.feature_dim, **form)
-    normal, abnormal = wrap_found(found, sampler, per_video=per_video, seed=seed)
+    normal, abnormal = wrap_found(
+        found, sampler, per_video=per_video, seed=seed, pool_bytes=pool_bytes
+    )
     return normal, abnormal
 
 

@@ -231,6 +231,29 @@ def test_workers_change_nothing(family, sampler, context):
         assert found[1] == expected[1]
 
 
+def test_items_that_are_not_loaded_change_nothing(family, sampler, monkeypatch):
+    # Datasets that draw at random are always loaded: here none does.
+    monkeypatch.setattr(hosts.Items, "__getitem__", lambda self, i: self.items[i])
+
+    def batches(**options):
+        seed()
+        group = loaders(family)
+        handle = attach(family, group, sampler, seed=3, **options)
+        found = run(group, 3), states(), handle.stats()
+        mixers = [loader.collate_fn for loader in group]
+        return found, all(mixer.defers for mixer in mixers)
+
+    for options in ({"p": 0.6}, {"ratio": 0.5, "give_mask": True}):
+        lazy, deferred = batches(**options)
+        assert deferred == (family.adapter is not torchmil)
+        with monkeypatch.context() as patch:
+            patch.setattr("vad_pseudoaug.deferred.Survey.useful", False)
+            eager, deferred = batches(**options)
+        assert not deferred
+        assert same(lazy[0], eager[0])
+        assert lazy[1:] == eager[1:]
+
+
 def test_epochs_differ_and_runs_repeat(family, sampler):
     def epochs():
         seed()
@@ -354,6 +377,20 @@ def test_target_share_of_abnormal_videos(sampler):
         for _, labels in loader:
             assert (labels == label).all()
             assert labels.dtype == torch.float64  # python floats, as the host's
+
+
+def test_target_share_without_loading(sampler, monkeypatch):
+    monkeypatch.setattr(hosts.Items, "__getitem__", lambda self, i: self.items[i])
+    found = []
+    for useful in (True, False):
+        if not useful:
+            monkeypatch.setattr("vad_pseudoaug.deferred.Survey.useful", False)
+        family = FAMILIES["D strings"]
+        group = loaders(family, shuffle=False)
+        mixed.attach(*group, sampler, **family.form, p=0.7, abnormal_share=0.3)
+        assert not group[0].collate_fn.defers  # before the first iteration
+        found.append(run(group, 3))
+    assert same(*found)
 
 
 def test_norm_channel_is_computed_anew(sampler):

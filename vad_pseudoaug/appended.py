@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from .contracts import Contract
+from .entries import Entry, read_entry, write_entry
+from .filling import temporary_folder
 from .generation import count_pseudo_videos, order_sources
-from .mixing import PseudoVideoMaker
+from .mixing import POOL_BYTES, Made, PseudoVideoMaker
 from .randomness import make_generator, preserved_global_rng
+from .repeatable import one_thread, seeded_global_rng
 
 
 class AppendedDataset(Dataset[Any]):
     """A host's dataset with pseudo videos behind its own.
 
     Items below the host's length are the host's, untouched. Each item above is made
-    when asked for, the same one each time. Attributes and methods that this class does
+    when first asked for, and then read from a temporary folder that goes with this
+    object; it is the same one each time. Attributes and methods that this class does
     not have are the host's.
 
     Args:
@@ -29,6 +34,7 @@ class AppendedDataset(Dataset[Any]):
         per_video: Pseudo videos per source.
         seed: Seed of the pseudo videos.
         together: Whether an item holds one video of each class, and both are replaced.
+        pool_bytes: What the folder may take on the disk; 0 keeps nothing.
     """
 
     def __init__(
@@ -41,6 +47,7 @@ class AppendedDataset(Dataset[Any]):
         per_video: float,
         seed: int,
         together: bool = False,
+        pool_bytes: int = POOL_BYTES,
     ):
         self._dataset = dataset
         self._contract = contract
@@ -65,6 +72,8 @@ class AppendedDataset(Dataset[Any]):
                 real = templates[label]
                 for number, source in enumerate(order):
                     self._plan.append((real[number % len(real)], {label: source}))
+        self._pool_bytes = pool_bytes
+        self._folder = temporary_folder(self) if pool_bytes else None
 
     @property
     def num_pseudo(self) -> int:
@@ -88,15 +97,33 @@ class AppendedDataset(Dataset[Any]):
             item = self._dataset[template]
         masks = {}
         for label, item_format in self._contract.views(item):
-            made = self._maker.make(
-                label,
-                sources[label],
-                make_generator(self._seed, label, number),
-                length=item_format.segments(item) if item_format.any_length else None,
-            )
+            length = item_format.segments(item) if item_format.any_length else None
+            made = self._take(label, number, sources[label], length)
             item = item_format.replace(item, made.features)
             masks[label] = made.mask
         return item, masks
+
+    def _take(self, label: int, number: int, source: int, length: int | None) -> Made:
+        path = None
+        if self._folder is not None:
+            path = self._folder / f"{label}-{number:06d}"
+            entry = read_entry(path, 0)
+            if entry is not None:
+                return entry.unpack()
+        key = (self._seed, label, number)
+        with seeded_global_rng(*key):
+            features, item_format = self._maker.read(label, source, length=length)
+        with one_thread():
+            made = self._maker.translate(
+                features, item_format, label, make_generator(*key)
+            )
+        size = made.features.numel() * made.features.element_size()
+        if path is not None and (number + 1) * size <= self._pool_bytes:
+            entry = Entry.pack(made, half=False, norm_channel=False)
+            # Where there is no room, it is made again each time.
+            with suppress(OSError):
+                write_entry(path, entry, 0, keep=False)
+        return made
 
     def __len__(self) -> int:
         return len(self._dataset) + len(self._plan)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
@@ -83,7 +84,9 @@ def _parser() -> argparse.ArgumentParser:
         "generate",
         help="write pseudo videos as .npy files with list files",
         description="Write pseudo videos of the videos that RUN was fitted on. "
-        "Interrupted, the same command goes on where it stopped.",
+        "Interrupted, the same command goes on where it stopped. Several processes "
+        "share the work, started by `torchrun --nproc-per-node 4 -m vad_pseudoaug "
+        "generate ...` or with --rank and --world-size.",
     )
     generate.add_argument("checkpoint", metavar="RUN", help="what `fit` wrote")
     generate.add_argument("-o", "--output", required=True, metavar="FOLDER")
@@ -94,6 +97,16 @@ def _parser() -> argparse.ArgumentParser:
     generate.add_argument("--abnormal", metavar="LIST", help="other abnormal sources")
     generate.add_argument("--layout", default="TND", choices=("TD", "TND", "NTD"))
     generate.add_argument("--dtype", default="float32", choices=("float32", "float16"))
+    generate.add_argument(
+        "--format",
+        default="npy",
+        choices=("npy", "safetensors"),
+        help="one .npy a video, or files of several videos [npy]",
+    )
+    generate.add_argument("--rank", type=int, help="number of this process [$RANK, 0]")
+    generate.add_argument(
+        "--world-size", type=int, help="number of processes [$WORLD_SIZE, 1]"
+    )
     generate.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
     generate.add_argument("--seed", type=int, default=0)
     generate.set_defaults(run=_generate)
@@ -144,11 +157,14 @@ def _generate(options: argparse.Namespace) -> None:
     from .export import export_videos
     from .sampler import PseudoVideoSampler
 
+    device = options.device
+    if device == "cuda":  # torchrun's processes each have a GPU of their own
+        device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
     sampler = PseudoVideoSampler.from_pretrained(
         options.checkpoint,
         normal=options.normal,
         abnormal=options.abnormal,
-        device=options.device,
+        device=device,
     )
     done = export_videos(
         sampler,
@@ -157,7 +173,16 @@ def _generate(options: argparse.Namespace) -> None:
         seed=options.seed,
         layout=options.layout,
         dtype=options.dtype,
+        file_format=options.format,
+        rank=options.rank,
+        world_size=options.world_size,
     )
+    if done.num_missing:
+        print(
+            f"wrote this process's share; of {done.num_normal + done.num_abnormal} "
+            f"videos {done.num_missing} are left to other processes"
+        )
+        return
     print(
         f"wrote {done.num_normal} pseudo normal videos, {done.normal_list}\n"
         f"wrote {done.num_abnormal} pseudo abnormal videos, {done.abnormal_list}"

@@ -128,7 +128,10 @@ class Sources(Sequence[Any]):
 
     def read(self, number: int) -> tuple[Tensor, ItemFormat]:
         """Return all features of video `number`, `(N, T, D)`, and how they lay."""
-        item = self.item(number)
+        return self.features_of(self.item(number), number)
+
+    def features_of(self, item: Any, number: int) -> tuple[Tensor, ItemFormat]:
+        """Return what `read` does, of the item loaded already."""
         for label, item_format in self.contract.views(item):
             if label == self.label:
                 name = f"item {self.indices[number]} of the dataset"

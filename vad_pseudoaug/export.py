@@ -4,28 +4,41 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-import numpy as np
+import torch
+from torch import Tensor
 
-from .checkpoint import atomic_path, claim_folder
+from .checkpoint import atomic_path
 from .extras import progress_bar
 from .features import Layout
 from .generation import count_pseudo_videos, order_sources
 from .randomness import make_generator
+from .repeatable import one_thread
 from .sampler import PseudoVideoSampler
+from .shards import Job, claim, cut, find_rank, write_checksums
 from .vae import ABNORMAL, NORMAL
 
 NAMES = {NORMAL: "pseudo_normal", ABNORMAL: "pseudo_abnormal"}
 
 
 class Export(NamedTuple):
-    """What `export_videos` wrote: the list files, and how many videos of each class."""
+    """What is in the folder after `export_videos`.
+
+    Attributes:
+        normal_list: The list file of the pseudo normal videos.
+        abnormal_list: That of the pseudo abnormal videos.
+        num_normal: Pseudo normal videos in all.
+        num_abnormal: Pseudo abnormal videos in all.
+        num_missing: Videos that other processes have still to write; the list files
+            are there once it is 0.
+    """
 
     normal_list: Path
     abnormal_list: Path
     num_normal: int
     num_abnormal: int
+    num_missing: int = 0
 
 
 def export_videos(
@@ -36,15 +49,24 @@ def export_videos(
     seed: int = 0,
     layout: Layout = "TND",
     dtype: str = "float32",
+    file_format: Literal["npy", "safetensors"] = "npy",
+    rank: int | None = None,
+    world_size: int | None = None,
     progress: bool | None = None,
 ) -> Export:
     """Write pseudo videos of all the sampler's sources, with list files.
 
     `folder` then holds `pseudo_normal/` and `pseudo_abnormal/` with one `.npy` a video
     and its mask in `NAME.mask.npy` (bool, `(T,)`), two list files with paths relative
-    to the folder, and `manifest.json`. Files are written whole or not at all; those
-    that are there already are kept, so an interrupted call is continued by the same
-    call. What is in a file depends on seed and source alone.
+    to the folder, `manifest.json` and `checksums.json` with size and SHA-256 of each
+    file. With "safetensors", some videos share a file, each under its name and its
+    mask under `NAME.mask`, and the lists name these files.
+
+    The work is cut into shards of a few videos. Of several processes, on one machine
+    or on several with one folder, each does every `world_size`-th shard, and the last
+    one to finish writes the lists. Files are written whole or not at all, and finished
+    shards are kept: an interrupted call is continued by the same call, in any number
+    of processes. What is in a file depends on seed and source alone.
 
     Args:
         sampler: With its sources.
@@ -53,24 +75,73 @@ def export_videos(
         seed: Seed of the pseudo videos.
         layout: Order of the axes in the files.
         dtype: "float32" or "float16".
+        file_format: "npy" or "safetensors".
+        rank: Number of this process; None takes `RANK`, which torchrun sets, or 0.
+        world_size: Number of processes; None takes `WORLD_SIZE`, or 1.
         progress: Show a bar; None decides by the terminal.
 
     Raises:
-        ValueError: If the folder holds the output of another call, or the sampler has
-            no sources.
+        ValueError: If the folder holds the output of another call, the sampler has no
+            sources, or rank and number of processes do not fit.
     """
     if dtype not in ("float32", "float16"):
         raise ValueError(f"dtype: expected 'float32' or 'float16', got {dtype!r}")
+    if file_format not in ("npy", "safetensors"):
+        raise ValueError(
+            f"file_format: expected 'npy' or 'safetensors', got {file_format!r}"
+        )
     folder = Path(folder)
+    rank, world_size = find_rank(rank, world_size)
     per_video = sampler.recipe.per_video if per_video is None else per_video
-    manifest: dict[str, Any] = {
+    jobs = _jobs(sampler, per_video, seed)
+    shards = cut(jobs, file_format)
+    manifest = {
         "seed": seed,
         "per_video": per_video,
         "layout": layout,
         "dtype": dtype,
+        "format": file_format,
         "model": sampler.fingerprint(),
-        "videos": [],
+        "videos": [
+            {"file": shard.file(job), "label": job.label, "source": job.title}
+            for shard in shards
+            for job in shard.jobs
+        ],
     }
+    claim(folder, manifest)
+    own = shards[rank::world_size]
+    num_own = sum(len(shard.jobs) for shard in own)
+    with progress_bar(num_own, "pseudo videos", show=progress) as step:
+        for shard in own:
+            if not shard.finished(folder):
+                made = (_make(sampler, job, seed, layout, dtype) for job in shard.jobs)
+                shard.write(folder, made)
+            for _ in shard.jobs:
+                step()
+    left = [shard for shard in shards if not shard.finished(folder)]
+    lists = {label: folder / f"{name}.list" for label, name in NAMES.items()}
+    if not left:
+        write_checksums(folder, shards)
+        for label, path in lists.items():
+            rows: dict[str, None] = {}  # a set that keeps its order
+            for shard in shards:
+                rows.update(
+                    (shard.file(j), None) for j in shard.jobs if j.label == label
+                )
+            with atomic_path(path) as temporary:
+                temporary.write_text("".join(f"{r}\n" for r in rows), encoding="utf-8")
+    num_normal = sum(job.label == NORMAL for job in jobs)
+    return Export(
+        lists[NORMAL],
+        lists[ABNORMAL],
+        num_normal,
+        len(jobs) - num_normal,
+        sum(len(shard.jobs) for shard in left),
+    )
+
+
+def _jobs(sampler: PseudoVideoSampler, per_video: float, seed: int) -> list[Job]:
+    """List all pseudo videos, those of a class together."""
     jobs = []
     for label, name in NAMES.items():
         sources = sampler.sources(label)
@@ -80,37 +151,30 @@ def export_videos(
         )
         for number, source in enumerate(order):
             title = sources.title(source)
-            file = f"{name}/{number:05d}_{Path(title).stem}.npy"
-            jobs.append((label, number, source, file))
-            manifest["videos"].append({"file": file, "label": label, "source": title})
-    claim_folder(folder, "manifest.json", manifest)
-    with progress_bar(len(jobs), "pseudo videos", show=progress) as step:
-        for label, number, source, file in jobs:
-            mask = (folder / file).with_suffix(".mask.npy")
-            if not ((folder / file).exists() and mask.exists()):
-                pseudo = sampler.sample(
-                    sampler.sources(label).tensor(source),
-                    label=label,
-                    generator=make_generator(seed, label, number),
-                )
-                features = pseudo.features.numpy()
-                if layout == "TND":
-                    features = features.transpose(1, 0, 2)
-                elif layout == "TD":
-                    [features] = features
-                _save(mask, pseudo.pseudo_mask.numpy())
-                _save(folder / file, np.ascontiguousarray(features, dtype=dtype))
-            step()
-    lists = []
-    for label, name in NAMES.items():
-        rows = [file for made, _, _, file in jobs if made == label]
-        lists.append(folder / f"{name}.list")
-        with atomic_path(lists[-1]) as temporary:
-            temporary.write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
-    num_normal = sum(job[0] == NORMAL for job in jobs)
-    return Export(lists[0], lists[1], num_normal, len(jobs) - num_normal)
+            stem = f"{name}/{number:05d}_{Path(title).stem}"
+            jobs.append(Job(label, number, source, title, stem))
+    return jobs
 
 
-def _save(path: Path, array: Any) -> None:
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        np.save(file, array, allow_pickle=False)
+def _make(
+    sampler: PseudoVideoSampler, job: Job, seed: int, layout: Layout, dtype: str
+) -> tuple[Any, Any]:
+    """Make one pseudo video: its features in the layout asked for, and its mask.
+
+    One video a call and one thread: the last bits of a product may depend on both.
+    """
+    source: Tensor = sampler.sources(job.label).tensor(job.source)
+    with one_thread():
+        pseudo = sampler.sample(
+            source,
+            label=job.label,
+            generator=make_generator(seed, job.label, job.number),
+        )
+    features = pseudo.features
+    if layout == "TND":
+        features = features.transpose(0, 1)
+    elif layout == "TD":
+        [features] = features
+    # torch is far faster than numpy at the conversion to float16.
+    features = features.to(getattr(torch, dtype)).contiguous()
+    return features.cpu().numpy(), pseudo.pseudo_mask.cpu().numpy()

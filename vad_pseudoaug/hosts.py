@@ -22,10 +22,12 @@ from .contracts import (
     first_item,
     indices_by_class,
 )
+from .deferred import Survey
 from .items import ItemFormat, Length, Slot, describe, detect_format
-from .loading import Attachment
+from .loading import Attachment, check_attachable
 from .mixer import Mixer, TargetShare
 from .mixing import Mixing, PseudoVideoMaker
+from .pool import Pool
 from .sampler import PseudoVideoSampler
 from .vae import ABNORMAL, NORMAL
 from .videos import VideoSet, check_sequence
@@ -146,6 +148,7 @@ def wrap_found(
     *,
     per_video: float | None,
     seed: int,
+    pool_bytes: int,
 ) -> list[AppendedDataset]:
     """Append pseudo videos to the dataset, or the two datasets, that were found."""
     maker = _maker(found, sampler)
@@ -164,6 +167,7 @@ def wrap_found(
             per_video=per_video,
             seed=seed,
             together=isinstance(normal.contract, Pair),
+            pool_bytes=pool_bytes,
         )
         for group in groups
     ]
@@ -190,8 +194,17 @@ def attach_found(
         raise ValueError(
             f"abnormal_share: expected a value in [0, 1], got {abnormal_share}"
         )
+    for loader, _ in loaders:
+        check_attachable(loader, allow_single=mixing.allow_single)
     maker = _maker(found, sampler)
     retarget = None if abnormal_share is None else TargetShare(abnormal_share, found)
+    contracts = [contract for _, contract in loaders]
+    surveys: list[Survey | None] = [None] * len(loaders)
+    pool = None
+    if mixing.fills and _one_length(contracts):
+        kept = [Survey(loader.dataset, contract) for loader, contract in loaders]
+        pool = Pool(maker, mixing, labels=_made(contracts), surveys=kept)
+        surveys = [*kept]
     return Attachment.attach(
         [
             (
@@ -201,13 +214,38 @@ def attach_found(
                     contract=contract,
                     maker=maker,
                     mixing=mixing,
+                    pool=pool,
+                    survey=survey,
                     retarget=retarget,
                 ),
             )
-            for loader, contract in loaders
+            for (loader, contract), survey in zip(loaders, surveys, strict=True)
         ],
+        pool=pool,
         allow_single=mixing.allow_single,
     )
+
+
+def _made(contracts: Sequence[Contract]) -> set[int]:
+    """Return the classes of which pseudo videos are made."""
+    made: set[int] = set()
+    for contract in contracts:
+        made |= {contract.label} if isinstance(contract, OneClass) else {0, 1}
+    return made
+
+
+def _one_length(contracts: Sequence[Contract]) -> bool:
+    """Tell whether pseudo videos can be ready: not where items set their length."""
+    formats = [
+        getattr(contract, name)
+        for contract in contracts
+        for name in ("item_format", "normal", "abnormal")
+        if hasattr(contract, name)
+    ]
+    if any(item_format.any_length for item_format in formats):
+        logger.info("items may differ in length: pseudo videos are made one by one")
+        return False
+    return True
 
 
 def _maker(

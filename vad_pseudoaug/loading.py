@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 from torch.utils.data import DataLoader
 
+from .deferred import pending_items
 from .mixer import Mixer
+from .pool import Pool
 
 
 class Attachment:
     """What `attach` returns: the switch, the counters, and the way back."""
 
-    def __init__(self, loaders: Sequence[DataLoader[Any]]):
+    def __init__(self, loaders: Sequence[DataLoader[Any]], pool: Pool | None = None):
         self._loaders = tuple(loaders)
+        self._pool = pool
 
     def __repr__(self) -> str:
         if not self._loaders:
@@ -27,6 +31,7 @@ class Attachment:
         cls,
         mixers: Sequence[tuple[DataLoader[Any], Callable[[Any], Mixer]]],
         *,
+        pool: Pool | None = None,
         allow_single: bool = False,
     ) -> Attachment:
         """Attach to all the loaders, or, if one cannot be, to none of them.
@@ -34,6 +39,7 @@ class Attachment:
         Args:
             mixers: Loaders, each with what makes its mixer of the host's collate
                 function.
+            pool: What their mixers take pseudo videos from.
             allow_single: Allow batches of one video.
 
         Raises:
@@ -41,10 +47,10 @@ class Attachment:
             ValueError: If one is attached already or running, or makes no batches.
         """
         for loader, _ in mixers:
-            _check_attachable(loader, allow_single=allow_single)
+            check_attachable(loader, allow_single=allow_single)
         for loader, mixer in mixers:
             _attach_loader(loader, mixer)
-        return cls([loader for loader, _ in mixers])
+        return cls([loader for loader, _ in mixers], pool)
 
     @property
     def _mixers(self) -> list[Mixer]:
@@ -75,9 +81,12 @@ class Attachment:
             loader.collate_fn = _mixer_of(loader).collate
             loader.__class__ = type(loader).__bases__[0]
         self._loaders = ()
+        if self._pool is not None:
+            self._pool.close()
 
 
-def _check_attachable(loader: DataLoader[Any], *, allow_single: bool) -> None:
+def check_attachable(loader: DataLoader[Any], *, allow_single: bool) -> None:
+    """Refuse a loader that cannot be attached to; see `Attachment.attach`."""
     if not isinstance(loader, DataLoader):
         raise TypeError(f"expected a DataLoader, got {type(loader).__name__}")
     if isinstance(loader.collate_fn, Mixer):
@@ -113,8 +122,10 @@ def _counting(host: type) -> type:
     """Derive a loader's class to one that tells the mixer of each new iteration."""
 
     def __iter__(self: Any) -> Iterator[Any]:  # noqa: N807
-        self.collate_fn.next_epoch()
-        iterator: Iterator[Any] = host.__iter__(self)  # type: ignore[attr-defined]
+        mixer = self.collate_fn
+        mixer.next_epoch()
+        with pending_items(self) if mixer.defers else nullcontext():
+            iterator: Iterator[Any] = host.__iter__(self)  # type: ignore[attr-defined]
         return iterator
 
     return type(host.__name__, (host,), {"__iter__": __iter__})

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
 from .contracts import Contract, Sources, View
-from .items import to_numpy, with_members
-from .mixing import Mixing, PseudoVideoMaker
+from .deferred import Pending, Survey, fingerprint
+from .items import with_members
+from .mixing import Made, Mixing, PseudoVideoMaker
+from .pool import Pool
 from .randomness import make_generator
 from .vae import ABNORMAL, NORMAL
 
@@ -30,6 +30,8 @@ class Mixer:
         contract: What the items look like.
         maker: Makes the pseudo videos.
         mixing: How many are replaced, and when.
+        pool: Keeps pseudo videos; None makes new ones for each item.
+        survey: What is known of the items of the loader's dataset.
         retarget: Chooses the class that is made in place of an item; None keeps it.
     """
 
@@ -40,12 +42,16 @@ class Mixer:
         maker: PseudoVideoMaker,
         mixing: Mixing,
         *,
+        pool: Pool | None = None,
+        survey: Survey | None = None,
         retarget: TargetShare | None = None,
     ):
         self.collate = collate
         self.mixing = mixing
         self._contract = contract
         self._maker = maker
+        self._pool = pool
+        self._survey = survey
         self._retarget = retarget
         # Row 0: epoch, switch, batches before this epoch. Row 1 + w: videos seen and
         # replaced, and batches made, by worker w.
@@ -73,6 +79,14 @@ class Mixer:
         """Count an iteration over the loader: it draws other pseudo videos."""
         self._shared[0, 2] = self._shared[1:, 2].sum()
         self._shared[0, 0] += 1
+        waits = self.mixing.start_unit == "epochs" and self.mixing.start_after
+        if self._pool is not None and self.enabled and self._shared[0, 0] > waits:
+            self._pool.fill(int(self._shared[0, 0]))
+
+    @property
+    def defers(self) -> bool:
+        """Whether items had better be loaded only once it is known which are kept."""
+        return self._survey is not None and self._survey.useful and self.enabled
 
     def __call__(self, items: list[Any]) -> Any:
         """Replace videos, then collate as the host does."""
@@ -94,48 +108,68 @@ class Mixer:
         epochs = max(epoch - 1, 0)  # 0 too where a framework rebuilt the loader
         passed = epochs if self.mixing.start_unit == "epochs" else step
         active = enabled and not self.mixing.inert
-        plans = [self._plans(item, epoch) for item in items]
+        rows = [self._row(item, epoch) for item in items]
         if active and passed >= self.mixing.start_after:
-            limit = self.mixing.limit([plan.draw for row in plans for plan in row])
+            limit = self.mixing.limit([plan.draw for row in rows for plan in row.plans])
         else:
             limit = -1.0
         mixed = []
-        for item, row in zip(items, plans, strict=True):
-            counter[0] += len(row)
-            chosen = [plan for plan in row if plan.draw < limit]
+        for row in rows:
+            counter[0] += len(row.plans)
+            chosen = [plan for plan in row.plans if plan.draw < limit]
             counter[1] += len(chosen)
-            mixed.append(self._replace(item, chosen))
+            item = row.item
+            if row.pending is not None and len(chosen) < len(row.plans):
+                item = row.pending.load()
+            mixed.append(self._replace(item, chosen, epoch))
         return mixed
 
-    def _plans(self, item: Any, epoch: int) -> list[_Plan]:
+    def _row(self, item: Any, epoch: int) -> _Row:
+        """Plan what may happen to an item, which is loaded only if that needs it."""
+        pending = None
+        keys: Sequence[int] | None = None
+        if isinstance(item, Pending):
+            shell = None if self._survey is None else self._survey.get(item.index)
+            if shell is None:
+                item = item.load()
+            else:
+                pending, item, keys = item, shell.template(), shell.keys
+        views = self._contract.views(item)
+        if keys is None:
+            keys = [fingerprint(item_format.get(item)) for _, item_format in views]
         plans = []
-        for label, item_format in self._contract.views(item):
+        for (label, _), key in zip(views, keys, strict=True):
             # The stream is a function of video and epoch, not of the place in a batch
             # or of the worker: the number of workers changes nothing.
-            key = fingerprint(item_format.get(item))
             generator = make_generator(self.mixing.seed, label, epoch, key)
             draw = torch.rand((), generator=generator, device="cpu").item()
             plans.append(_Plan(draw, label, generator))
-        return plans
+        return _Row(item, pending, plans)
 
-    def _replace(self, item: Any, chosen: list[_Plan]) -> Any:
+    def _replace(self, item: Any, chosen: list[_Plan], epoch: int) -> Any:
         masks = {}
         for _, label, generator in chosen:
             if self._retarget is not None:
-                label, item = self._retarget.choose(item, label, generator)
+                label, item = self._retarget.choose(
+                    item, label, generator, self._survey
+                )
             item_format = dict(self._contract.views(item))[label]
-            number = _draw_number(len(self._maker.sources[label]), generator)
-            made = self._maker.make(
-                label,
-                number,
-                generator,
-                length=item_format.segments(item) if item_format.any_length else None,
-            )
+            length = item_format.segments(item) if item_format.any_length else None
+            made = self._make(label, length, generator, epoch)
             item = item_format.replace(item, made.features)
             masks[label] = made.mask
         if self.mixing.give_mask:
             item = _add_masks(item, self._contract.views(item), masks)
         return item
+
+    def _make(
+        self, label: int, length: int | None, generator: torch.Generator, epoch: int
+    ) -> Made:
+        number = _draw_number(len(self._maker.sources[label]), generator)
+        if self._pool is None:
+            return self._maker.make(label, number, generator, length=length)
+        variant = _draw_number(self._pool.plan.variants, generator)
+        return self._pool.take(label, number, variant, epoch)
 
 
 class TargetShare(NamedTuple):
@@ -150,15 +184,21 @@ class TargetShare(NamedTuple):
     templates: Mapping[int, Sources]
 
     def choose(
-        self, item: Any, label: int, generator: torch.Generator
+        self,
+        item: Any,
+        label: int,
+        generator: torch.Generator,
+        survey: Survey | None,
     ) -> tuple[int, Any]:
         """Return the class to make, and an item of that class as the template."""
         draw = torch.rand((), generator=generator, device="cpu").item()
         target = ABNORMAL if draw < self.share else NORMAL
         if target == label:
             return label, item
-        number = _draw_number(len(self.templates[target]), generator)
-        return target, self.templates[target].item(number)
+        real = self.templates[target]
+        number = _draw_number(len(real), generator)
+        shell = None if survey is None else survey.get(real.indices[number])
+        return target, real.item(number) if shell is None else shell.template()
 
 
 class _Plan(NamedTuple):
@@ -167,6 +207,14 @@ class _Plan(NamedTuple):
     draw: float
     label: int
     generator: torch.Generator
+
+
+class _Row(NamedTuple):
+    """An item, or a template that stands for a pending one, and its videos' plans."""
+
+    item: Any
+    pending: Pending | None
+    plans: list[_Plan]
 
 
 def _draw_number(count: int, generator: torch.Generator) -> int:
@@ -187,11 +235,3 @@ def _add_masks(item: Any, views: Sequence[View], masks: dict[int, Tensor]) -> An
     if hasattr(item, "keys"):
         return with_members(item, {"pseudo_mask": mask})
     return (item, mask)
-
-
-def fingerprint(features: Any) -> int:
-    """Tell videos apart by a few rows of their features."""
-    array = to_numpy(features)
-    rows = array.reshape(-1, array.shape[-1])
-    few = rows[[0, len(rows) // 3, len(rows) // 2, len(rows) - 1]]
-    return zlib.crc32(np.ascontiguousarray(few).tobytes())

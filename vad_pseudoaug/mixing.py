@@ -7,9 +7,10 @@ host's own.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Literal, NamedTuple, TypedDict
+from typing import Any, Literal, NamedTuple, TypeAlias, TypedDict
 
 import torch
 from torch import Tensor
@@ -18,6 +19,9 @@ from torch.nn import functional
 from .contracts import Sources
 from .items import ItemFormat
 from .sampler import PseudoVideoSampler
+
+PoolPlace: TypeAlias = "str | os.PathLike[str] | None"
+POOL_BYTES = 2 * 2**30
 
 
 class MixOptions(TypedDict, total=False):
@@ -31,6 +35,10 @@ class MixOptions(TypedDict, total=False):
     start_unit: Literal["steps", "epochs"]
     give_mask: bool
     allow_single: bool
+    pool: PoolPlace
+    pool_bytes: int
+    pool_dtype: Literal["float32", "float16"]
+    refresh_every: int
 
 
 @dataclass(frozen=True)
@@ -53,6 +61,17 @@ class Mixing:
             "pseudo_mask"; the host must expect it.
         allow_single: Allow a loader with batches of one video, which is refused
             otherwise because test loaders look so.
+        pool: Where pseudo videos are kept that are made once, at the first iteration,
+            and then read: "auto" is a temporary folder, which goes with the process; a
+            path is a folder that stays, for the next run or for the other processes
+            of this one. None makes new ones for each item. Items of any length get no
+            pool.
+        pool_bytes: What the pool may take on the disk. Two pseudo videos are made of
+            each source if they fit, else one; those that do not fit are made whenever
+            they are drawn, always the same.
+        pool_dtype: "float32" keeps every bit; "float16" halves the pool and rounds.
+        refresh_every: After so many epochs each pseudo video of the pool is replaced
+            by a new one of its source, a part of them in each epoch; 0 never.
     """
 
     p: float | None = None
@@ -63,6 +82,10 @@ class Mixing:
     start_unit: Literal["steps", "epochs"] = "epochs"
     give_mask: bool = False
     allow_single: bool = False
+    pool: PoolPlace = "auto"
+    pool_bytes: int = POOL_BYTES
+    pool_dtype: Literal["float32", "float16"] = "float32"
+    refresh_every: int = 0
 
     def __post_init__(self) -> None:
         for name, value in (("p", self.p), ("ratio", self.ratio)):
@@ -82,6 +105,19 @@ class Mixing:
                 f"start_after and seed: expected values >= 0, got {self.start_after} "
                 f"and {self.seed}"
             )
+        if self.pool is not None and not isinstance(self.pool, str | os.PathLike):
+            raise TypeError(
+                f"pool: expected 'auto', a folder or None, got {self.pool!r}"
+            )
+        if self.pool_dtype not in ("float32", "float16"):
+            raise ValueError(
+                f"pool_dtype: expected 'float32' or 'float16', got {self.pool_dtype!r}"
+            )
+        if self.pool_bytes < 0 or self.refresh_every < 0:
+            raise ValueError(
+                "pool_bytes and refresh_every: expected values >= 0, got "
+                f"{self.pool_bytes} and {self.refresh_every}"
+            )
 
     @classmethod
     def split(cls, options: Mapping[str, Any]) -> tuple[Mixing, dict[str, Any]]:
@@ -94,6 +130,11 @@ class Mixing:
     def inert(self) -> bool:
         """Whether no video can ever be replaced."""
         return self.p == 0 or self.ratio == 0
+
+    @property
+    def fills(self) -> bool:
+        """Whether a pool is of use."""
+        return self.pool is not None and not self.inert
 
     def limit(self, draws: Sequence[float]) -> float:
         """Return below which draw, of one uniform draw a video, it is replaced."""
@@ -135,11 +176,28 @@ class PseudoVideoMaker:
             length: Number of segments that the source is interpolated to first; None
                 keeps its own.
         """
+        features, item_format = self.read(label, number, length=length)
+        return self.translate(features, item_format, label, generator)
+
+    def read(
+        self, label: int, number: int, *, length: int | None = None
+    ) -> tuple[Tensor, ItemFormat]:
+        """Read a source, `(N, T, D)` with all its channels; see `make`."""
         features, item_format = self.sources[label].read(number)
         if length is not None and features.shape[1] != length:
             features = functional.interpolate(
                 features.transpose(1, 2), size=length, mode="linear", align_corners=True
             ).transpose(1, 2)
+        return features, item_format
+
+    def translate(
+        self,
+        features: Tensor,
+        item_format: ItemFormat,
+        label: int,
+        generator: torch.Generator,
+    ) -> Made:
+        """Make a pseudo video of a source that was read; see `translate_video`."""
         return translate_video(self.sampler, features, item_format, label, generator)
 
 
