@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import codecs
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -28,6 +28,8 @@ LAYOUTS: tuple[Layout, ...] = ("TD", "TND", "NTD")
 # I3D extractors use 1, 5 or 10 crops. A larger count on the crop axis is taken for a
 # layout mix-up unless the layout was named.
 MAX_GUESSED_CROPS = 16
+# A million rows; a video that was given for a list is not read.
+MAX_LIST = 64 << 20
 
 
 def to_canonical(
@@ -195,26 +197,42 @@ def read_list(
         ValueError: If it is no text, names no file at all, or one twice.
     """
     path = Path(path)
+    rows: dict[Path, int] = {}
+    videos = []
+    for number, video in list_rows(path, root=root):
+        if not video.is_file():
+            kind = "is a folder" if video.is_dir() else "no such file"
+            raise FileNotFoundError(f"{path}, row {number}: {kind}: {video}")
+        first = rows.setdefault(video.resolve(), number)
+        if first != number:
+            raise ValueError(f"{path}: rows {first} and {number} name the same file")
+        videos.append(video)
+    if not videos:
+        raise ValueError(f"{path}: the list names no feature file")
+    return videos
+
+
+def list_rows(
+    path: str | os.PathLike[str], *, root: str | os.PathLike[str] | None = None
+) -> Iterator[tuple[int, Path]]:
+    """Give the number and the path of each row of a list file that is not blank.
+
+    Raises:
+        FileNotFoundError: If there is no list file.
+        ValueError: If it is no text, or too large for one.
+    """
+    path = Path(path)
     if not path.is_file():
         kind = "this is a folder" if path.is_dir() else "there is no such file"
         raise FileNotFoundError(f"{path}: expected a list file, {kind}")
-    folder = path.parent if root is None else Path(root)
+    expected = f"{path}: expected a text with one path a row, UTF-8 or ASCII"
+    if path.stat().st_size > MAX_LIST:
+        raise ValueError(f"{expected}, got {path.stat().st_size} bytes")
     content = path.read_bytes().removeprefix(codecs.BOM_UTF8)
     if b"\0" in content:
-        raise ValueError(f"{path}: expected a text with one path a row, UTF-8 or ASCII")
-    rows: dict[Path, int] = {}
-    # Rows are file names, which need not be valid UTF-8.
-    for number, row in enumerate(os.fsdecode(content).splitlines(), start=1):
-        if not row.strip():
-            continue
-        video = folder / row.strip()
-        if not video.is_file():
-            raise FileNotFoundError(f"{path}, row {number}: no such file {video}")
-        if video in rows:
-            raise ValueError(
-                f"{path}: rows {rows[video]} and {number} name the same file"
-            )
-        rows[video] = number
-    if not rows:
-        raise ValueError(f"{path}: the list names no feature file")
-    return list(rows)
+        raise ValueError(expected)
+    folder = path.parent if root is None else Path(root)
+    for number, row in enumerate(content.splitlines(), start=1):
+        if row.strip():
+            # File names need not be valid UTF-8.
+            yield number, folder / os.fsdecode(row.strip())
