@@ -225,6 +225,6 @@ def test_a_file_system_that_takes_no_more(folder):
 
 def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(NotADirectoryError, match="Not a directory: .*run"):
+    with pytest.raises(NotADirectoryError, match=r"Not a directory: .*run"):
         write_checkpoint(tmp_path / "file" / "run", "Thing", {"size": 4}, NEW)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
