@@ -32,7 +32,8 @@ def floors() -> dict[str, str]:
 
 def versions(python: Path, package: str) -> list[str]:
     """List the versions that install on this Python, newest first."""
-    command = [str(python), "-m", "pip", "index", "versions", package]
+    wheels = "--only-binary=:all:"  # not what pip would have to compile
+    command = [str(python), "-m", "pip", "index", "versions", wheels, package]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     [row] = re.findall(r"^Available versions: (.*)$", done.stdout, re.M)
     return [version for version in row.split(", ") if "+" not in version]

@@ -19,6 +19,7 @@ from safetensors.numpy import save_file
 
 from vad_pseudoaug import PseudoVideoSampler, VideoSet
 from vad_pseudoaug.cli import main
+from vad_pseudoaug.items import as_tensor
 
 PAGE = Path(__file__).parent.parent / "docs" / "input.md"
 ROWS = dict(re.findall(r"^\| (?!input|---)(.+?) \| (.+) \|$", PAGE.read_text(), re.M))
@@ -342,6 +343,58 @@ def test_arrays_in_memory_become_float32_copies(change):
     assert bool(
         (np.asarray(torch.as_tensor(VideoSet([given]).tensor(0))) == video).all()
     )
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (VIDEO.astype(object), "expected real numbers, got dtype object"),
+        (VIDEO.astype(str), "expected real numbers, got dtype <U32"),
+        (VIDEO > 0.5, "expected real numbers, got dtype bool"),
+        (VIDEO + 1j, "expected real numbers, got dtype complex64"),
+        (VIDEO[0, 0], "expected two axes"),
+        (VIDEO[None], "expected two axes"),
+        (VIDEO[:0], "the video is empty"),
+        (VIDEO * np.inf, "expected finite values, got inf"),
+        (VIDEO[..., :11], r"as in normal\[0\], got 6 of 11"),
+        (VIDEO.tolist(), "a floating array of two or more axes"),
+        (None, "a floating array of two or more axes"),
+    ],
+)
+def test_arrays_in_memory_that_are_no_video(given, message):
+    with pytest.raises((ValueError, TypeError), match=message) as caught:
+        list(VideoSet([VIDEO, given], name="normal"))
+    assert "\n" not in str(caught.value)
+    with pytest.raises((ValueError, TypeError)):
+        PseudoVideoSampler.fit([VIDEO, given], [VIDEO], epochs=1)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        read_only,
+        lambda video: video[:, ::-1],
+        lambda video: video[::2],
+        np.asfortranarray,
+        *(lambda v, dtype=dtype: v.astype(dtype) for dtype in (">f4", ">f8", "f2")),
+    ],
+)
+def test_any_floating_array_is_a_tensor(change):
+    array = change(VIDEO.copy())
+    np.testing.assert_array_equal(as_tensor(array).numpy(), array)
+
+
+def test_tensors_are_shared_and_whole_numbers_refused():
+    array = VIDEO.copy()
+    as_tensor(array)[0] = 7
+    assert (array[0] == 7).all()
+    tensor = torch.from_numpy(array)
+    assert as_tensor(tensor) is tensor
+    for value in (VIDEO.astype("i4"), VIDEO > 1, tensor.int(), VIDEO.astype(object)):
+        with pytest.raises(TypeError, match="features: expected floating numbers, got"):
+            as_tensor(value)
+    with pytest.raises(TypeError, match="an array or tensor, got list"):
+        as_tensor([1.0])
 
 
 def test_the_table_has_no_row_without_a_test():
