@@ -16,7 +16,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "build" / "lowest"
-CORE = ("torch", "numpy", "scipy", "safetensors")
 TOOLS = ("pytest>=8.0", "hypothesis>=6.80")
 # Tests of the core alone: the others need the extras.
 TESTS = ("features", "pooling", "readers", "checkpoint", "vae", "training", "sampler")
@@ -30,13 +29,21 @@ def floors() -> dict[str, str]:
     return dict(re.findall(r'"(\w+)>=([\d.]+)"', line))
 
 
-def versions(python: Path, package: str) -> list[str]:
-    """List the versions that install on this Python, newest first."""
-    wheels = "--only-binary=:all:"  # not what pip would have to compile
-    command = [str(python), "-m", "pip", "index", "versions", wheels, package]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    [row] = re.findall(r"^Available versions: (.*)$", done.stdout, re.M)
-    return [version for version in row.split(", ") if "+" not in version]
+def lowest(python: Path, package: str, floor: str) -> str:
+    """Return the oldest version from `floor` on that has a wheel for this Python."""
+    pip = [str(python), "-m", "pip"]
+    listed = subprocess.run(
+        [*pip, "index", "versions", package], capture_output=True, text=True, check=True
+    )
+    [row] = re.findall(r"^Available versions: (.*)$", listed.stdout, re.M)
+    for version in sorted(row.split(", "), key=number):
+        if number(version) < number(floor):
+            continue
+        command = [*pip, "install", "--quiet", "--dry-run", "--no-deps"]
+        wheel = ["--only-binary=:all:", f"{package}=={version}"]
+        if subprocess.run([*command, *wheel], capture_output=True).returncode == 0:
+            return version
+    raise SystemExit(f"error: no wheel of {package} from {floor} on for this Python")
 
 
 def number(version: str) -> tuple[int, ...]:
@@ -51,16 +58,16 @@ def main() -> int:
     options = parser.parse_args()
     venv.create(FOLDER, clear=True, with_pip=True)
     python = FOLDER / "bin" / "python"
-    chosen = {}
-    for package, floor in floors().items():
-        known = [v for v in versions(python, package) if number(v) >= number(floor)]
-        chosen[package] = known[-1]
-    chosen["torch"] = options.torch or chosen["torch"]
+    chosen = {
+        package: (package == "torch" and options.torch)
+        or lowest(python, package, floor)
+        for package, floor in floors().items()
+    }
     pins = [f"{package}=={version}" for package, version in chosen.items()]
     print("testing with", *pins, flush=True)
-    install = [str(python), "-m", "pip", "install", "--quiet", *pins, *TOOLS]
-    subprocess.run(install, check=True)
-    subprocess.run([*install[:5], "--no-deps", "-e", str(ROOT)], check=True)
+    pip = [str(python), "-m", "pip", "install", "--quiet"]
+    subprocess.run([*pip, *pins, *TOOLS], check=True)
+    subprocess.run([*pip, "--no-deps", "-e", str(ROOT)], check=True)
     tests = [str(ROOT / "tests" / f"test_{name}.py") for name in TESTS]
     done = subprocess.run([str(python), "-m", "pytest", "-q", *tests], cwd=ROOT)
     return done.returncode

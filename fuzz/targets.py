@@ -25,7 +25,7 @@ from vad_pseudoaug.features import read_features, read_list, to_segments
 
 VIDEO = np.arange(24, dtype=np.float32).reshape(3, 2, 4)  # (T, N, D)
 # What the documentation of the readers and of from_pretrained names.
-REFUSALS = (ValueError, TypeError, FileNotFoundError)
+REFUSALS = (ValueError, FileNotFoundError)
 
 
 class FindingError(Exception):
@@ -53,7 +53,7 @@ def features_target(ending: str, seeds: Callable[[], list[bytes]]) -> Target:
         try:
             features = read_features(path)
             segments = to_segments(features, 2)
-        except REFUSALS:
+        except (*REFUSALS, TypeError):
             return
         if features.dtype != np.float32 or features.ndim != 3 or 0 in features.shape:
             raise FindingError(f"features {features.dtype} {features.shape}")

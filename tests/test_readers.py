@@ -122,6 +122,11 @@ def test_many_names_are_not_all_listed():
         pick([str(number) + 200 * "x" for number in range(99)], None)
 
 
+def test_names_cannot_steer_a_terminal():
+    with pytest.raises(ValueError, match=r"one of a, '\\x1b\[2Jb\\n'$"):
+        pick(["a", "\x1b[2Jb\n"], None)
+
+
 def test_shapes_that_are_none():
     for shape in ((-1, 2), (1.0, 2), (True, 2), (1,) * 40):
         with pytest.raises(ValueError, match="is none"):

@@ -170,7 +170,8 @@ def read_checkpoint(
     unknown, missing = set(config) - set(entries), set(entries) - set(config)
     if unknown or missing:
         raise CheckpointError(
-            f"{path}: unknown entries {sorted(unknown)}, missing {sorted(missing)}"
+            f"{path}: unknown entries {sorted(unknown)!s:.200}, missing "
+            f"{sorted(missing)}"
         )
     name = weights.get("file") if isinstance(weights, dict) else None
     if not isinstance(name, str) or Path(name).name != name:
@@ -206,5 +207,6 @@ def _check_weights(
     if foreign or len(layers) > len(tensors):
         raise CheckpointError(
             f"{path}: expected shapes for {len(layers)} hidden layers and widths such "
-            f"as {(foreign or layers)[0]}, which config.json claims; there are others"
+            f"as {(foreign or layers)[0]!s:.40}, which config.json claims; there are "
+            "others"
         )

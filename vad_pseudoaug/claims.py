@@ -103,5 +103,10 @@ def pick(names: Sequence[str], key: str | None) -> str:
 
 
 def _few(names: Sequence[str]) -> str:
-    shown = ", ".join(name[:80] for name in names[:10])
-    return f"{shown}, ..." if len(names) > 10 else shown or "none"
+    few = ", ".join(printable(name[:80]) for name in names[:10])
+    return f"{few}, ..." if len(names) > 10 else few or "none"
+
+
+def printable(text: str) -> str:
+    """Return a text from a file as it is, or quoted if it would steer a terminal."""
+    return text if text.isprintable() else repr(text)

@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from .claims import printable
 from .matlab import read_mat
 from .pooling import blocks
 from .pooling import to_segments as to_segments
@@ -202,7 +203,9 @@ def read_list(
     for number, video in list_rows(path, root=root):
         if not video.is_file():
             kind = "is a folder" if video.is_dir() else "no such file"
-            raise FileNotFoundError(f"{path}, row {number}: {kind}: {video}")
+            raise FileNotFoundError(
+                f"{path}, row {number}: {kind}: {printable(str(video))}"
+            )
         first = rows.setdefault(video.resolve(), number)
         if first != number:
             raise ValueError(f"{path}: rows {first} and {number} name the same file")

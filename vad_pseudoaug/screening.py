@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from .claims import printable
 from .features import Layout, list_rows, read_features
 
 Shape = tuple[int, int]
@@ -91,7 +92,7 @@ def screen_list(
     if not good:
         raise ValueError(
             f"{path}: none of {len(bad)} videos can be used, such as "
-            f"{found.bad[0].path}: {found.bad[0].reason}"
+            f"{printable(str(found.bad[0].path))}: {printable(found.bad[0].reason)}"
         )
     return found
 
@@ -134,7 +135,7 @@ def screen_pair(
     )
     for path, found in ((normal, first), (abnormal, second)):
         for video, reason in found.bad:
-            say(f"skipped {video}: {reason}")
+            say(f"skipped {printable(str(video))}: {printable(reason)}")
         if found.bad:
             total = len(found.good) + len(found.bad)
             say(f"{path}: {len(found.good)} of {total} videos are used")

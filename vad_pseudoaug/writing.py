@@ -40,7 +40,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.replace(path)
     except OSError as error:
         # A full disk names no file at all, a folder without rights the temporary one.
-        if error.filename is None or Path(error.filename).parent == path.parent:
+        name = error.filename
+        if name is None or Path(str(name)).parent.resolve() == path.parent.resolve():
             reason = f"not written: {error.strerror or error}"
             raise OSError(error.errno, reason, str(path)) from error
         raise
