@@ -59,6 +59,19 @@ def test_a_video_of_both_classes_is_used_in_none(folder):
     assert said[-1] == "abnormal.list: 5 of 6 videos are used"
 
 
+def test_links_in_a_circle_and_endless_names_are_set_aside(folder):
+    Path("a.npy").symlink_to("b.npy")
+    Path("b.npy").symlink_to("a.npy")
+    with Path("normal.list").open("a") as rows:
+        rows.write(f"\na.npy\n{'long' * 99}.npy\n")
+    found = screen_list("normal.list")
+    assert len(found.good) == 6
+    first, second = (reason for _, reason in found.bad)
+    assert first == "no such feature file"
+    # By the version of Python, the system's word or that there is no such file.
+    assert "too long" in second or second == first
+
+
 def test_lists_without_a_good_video(folder):
     with pytest.raises(ValueError, match="none of 6 videos can be used, such as"):
         screen_pair("normal.list", "normal.list", say=str)

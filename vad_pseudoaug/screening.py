@@ -64,9 +64,12 @@ def screen_list(
     shapes: dict[Path, Shape] = {}
     bad: dict[int, BadVideo] = {}
     good: dict[int, Path] = {}
-    seen = {video.resolve(): "is in the list of the other class too" for video in taken}
+    # realpath takes links that lead in a circle, which Path.resolve does not.
+    other = "is in the list of the other class too"
+    seen = {os.path.realpath(video): other for video in taken}
     for number, video in list_rows(path, root=root):
-        reason = seen.get(video.resolve())
+        real = os.path.realpath(video)
+        reason = seen.get(real)
         if reason is None:
             try:
                 features = read_features(video, layout=layout, key=key)
@@ -75,7 +78,7 @@ def screen_list(
                 reason = str(error).removeprefix(f"{video}: ")
         if reason is None:
             good[number] = video
-            seen[video.resolve()] = f"is named in row {number} already"
+            seen[real] = f"is named in row {number} already"
         else:
             bad[number] = BadVideo(video, reason)
     if shapes and expected is None:
