@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 # So much is converted at a time.
 BLOCK_BYTES = 32 << 20
-# Of a memory-mapped file, so much stays resident at most: small files stay mapped, as
+# Of a memory-mapped file, about so much stays resident: small files stay mapped, as
 # giving pages back costs a tenth of the time that reading them does.
 RESIDENT_BYTES = 128 << 20
 
@@ -23,7 +23,7 @@ def blocks(
     """Give the snippets from `start` to `end` of `(N, T, D)`, some at a time.
 
     A block is a view of at most 32 MiB, or of one snippet, and comes with the number
-    of its first snippet. Of a memory map, at most 128 MiB more stay resident.
+    of its first snippet. Of a memory map, some 128 MiB stay resident.
     """
     num_crops, length, feature_dim = array.shape
     end = length if end is None else end
