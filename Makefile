@@ -2,13 +2,22 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo test check format lint types wheel examples clean
+# Of the same commit, the same wheel, byte for byte.
+export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 1577836800)
+# Executions of each fuzzing target.
+FUZZ_RUNS ?= 200000
+FUZZ_TARGETS := npy npz safetensors mat list config weights state
+
+.PHONY: help demo test check format lint types wheel reproducible lowest fuzz examples clean
 
 help:
 	@echo "make demo    see it work on real features, some minutes"
 	@echo "make test    the test suite"
 	@echo "make check   format, lint, types, tests, wheel: before every commit"
 	@echo "make examples  the two example hosts, with pseudo videos"
+	@echo "make fuzz    hostile files, FUZZ_RUNS=200000 of each kind"
+	@echo "make reproducible  the wheel twice: are the bytes the same?"
+	@echo "make lowest  the tests with the oldest packages that install here"
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -29,13 +38,27 @@ format: .venv/installed
 lint: .venv/installed
 	$(BIN)/ruff check .
 
+# As the oldest and as the newest Python that is supported.
 types: .venv/installed
 	$(BIN)/mypy
+	$(BIN)/mypy --python-version 3.13
 
 wheel: .venv/installed
 	rm -rf build dist
-	$(BIN)/python -m build --quiet
+	umask 022 && $(BIN)/python -m build --quiet
 	$(BIN)/check-wheel-contents dist
+
+reproducible: .venv/installed
+	$(BIN)/python .ci/reproducible.py
+
+lowest:
+	$(PYTHON) .ci/lowest.py
+
+fuzz: .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check atheris
+	for target in $(FUZZ_TARGETS); do \
+	    $(BIN)/python fuzz/run.py $$target -runs=$(FUZZ_RUNS) -max_len=4096 || exit 1; \
+	done
 
 examples: .venv/installed
 	$(BIN)/python examples/rtfm_style.py --pseudo

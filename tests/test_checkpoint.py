@@ -1,6 +1,9 @@
 """Checkpoints: always the old one or the new one, and never a foreign one."""
 
+import errno
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -88,6 +91,10 @@ def change(folder, **entries):
         ({"weights": {"file": "../up.safetensors"}}, "names no file"),
         ({"weights": {"file": "gone.safetensors"}}, "missing"),
         ({"weights": None}, "names no file"),
+        ({"weights": {"file": ".."}}, "missing"),
+        ({"weights": {"file": "/etc/passwd"}}, "names no file"),
+        ({"size": 2**63}, "not readable as JSON: the number 9223372036854775808"),
+        ({"size": float("inf")}, "not readable as JSON: the number Infinity"),
     ],
 )
 def test_entries_that_are_not_ours(folder, entries, message):
@@ -96,7 +103,9 @@ def test_entries_that_are_not_ours(folder, entries, message):
         read(folder)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '"x"', "[" * 100_000])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '"x"', "[" * 100_000, "1e999", "9" * 100_000]
+)
 def test_a_configuration_that_is_no_json_object(folder, text):
     (folder / "config.json").write_text(text)
     with pytest.raises(CheckpointError):
@@ -113,3 +122,109 @@ def test_weights_that_were_changed(folder):
 def test_a_folder_without_checkpoint(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"config\.json: no such checkpoint"):
         read(tmp_path)
+
+
+def test_a_configuration_too_large_to_be_one_is_not_read(folder):
+    with (folder / "config.json").open("rb+") as file:
+        file.truncate(10 << 30)  # takes no room on the disk
+    with pytest.raises(CheckpointError, match="at most 67108864 are read"):
+        read(folder)
+
+
+def test_weights_too_large_to_be_any_are_not_read(folder):
+    [weights] = folder.glob("*.safetensors")
+    with weights.open("rb+") as file:
+        file.truncate(10 << 30)
+    with pytest.raises(CheckpointError, match="at most 8589934592 are read"):
+        read(folder)
+
+
+@pytest.mark.parametrize(
+    "tensor", [torch.tensor([1.0, float("nan")]), torch.tensor([1, 2])]
+)
+def test_weights_that_no_model_can_have(tmp_path, tensor):
+    write_checkpoint(tmp_path, "Thing", {"size": 3}, {"w": tensor})
+    with pytest.raises(CheckpointError, match="w is not of finite numbers"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "widths",
+    [
+        {"hidden_dims": [10**9]},
+        {"hidden_dims": [10**18, 10**18]},
+        {"feature_dim": 2**62, "hidden_dims": []},
+        {"hidden_dims": [16] * 1_000_000},
+        {"latent_dim": 10**12},
+    ],
+)
+def test_widths_that_the_weights_do_not_have(vae, tmp_path, widths):
+    vae.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["vae"].update(widths)
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match="hidden layers and widths such as"):
+        type(vae).from_pretrained(tmp_path)
+
+
+def files(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("call", range(1, 5))
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES, errno.EROFS])
+def test_writes_that_fail_leave_what_was_there(folder, monkeypatch, code, call):
+    before, calls = files(folder), 0
+
+    def fail_at(original):
+        def step(path, *arguments, **options):
+            nonlocal calls
+            calls += 1
+            if calls == call:
+                if original.__name__ != "replace":
+                    original(path, *arguments, **options)  # part of it is written
+                raise OSError(code, "no room, no rights")
+            return original(path, *arguments, **options)
+
+        return step
+
+    with monkeypatch.context() as patch:
+        for name in ("write_bytes", "write_text", "replace"):
+            original = getattr(checkpoint.Path, name)
+            patch.setattr(checkpoint.Path, name, fail_at(original))
+        with pytest.raises(OSError, match="not written: no room, no rights") as caught:
+            write_checkpoint(folder, "Thing", {"size": 4}, NEW)
+    assert caught.value.errno == code
+    assert "\n" not in str(caught.value)
+    assert caught.value.filename.startswith(str(folder))
+    assert files(folder) == before
+
+
+FULL = """
+import resource, sys, torch
+from vad_pseudoaug.checkpoint import write_checkpoint
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+try:
+    write_checkpoint(sys.argv[1], "Thing", {"size": 4}, {"w": torch.ones(9999)})
+except OSError as error:
+    print(error)
+"""
+
+
+def test_a_file_system_that_takes_no_more(folder):
+    before = files(folder)
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, str(folder)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "not written: File too large" in done.stdout
+    assert files(folder) == before
+
+
+def test_a_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(NotADirectoryError, match=r"Not a directory: .*run"):
+        write_checkpoint(tmp_path / "file" / "run", "Thing", {"size": 4}, NEW)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

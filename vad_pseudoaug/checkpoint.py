@@ -8,11 +8,8 @@ checkpoint or the new one.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-import tempfile
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -21,36 +18,20 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from .readers import safetensors_header
+from .writing import atomic_path as atomic_path
+from .writing import claim_folder as claim_folder
+from .writing import read_json
+from .writing import write_json as write_json
+
 FORMAT_VERSION = 1
 TRAINING_STATE = "training.safetensors"
+# Larger ones are not read: the paper's model has 34 MB.
+MAX_WEIGHTS = 8 << 30
 
 
 class CheckpointError(ValueError):
     """A checkpoint is broken, of another kind, or newer than this library."""
-
-
-@contextmanager
-def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give a temporary file to write, and put it in the place of `path` at the end.
-
-    The content is on the disk before it takes the name: a reader sees the old file or
-    the whole new one. If the block fails, the old file stays and nothing is left.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(
-        dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix
-    )
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _sha256(path: Path) -> str:
@@ -59,46 +40,6 @@ def _sha256(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def write_json(path: str | os.PathLike[str], value: Any) -> None:
-    """Write a value as JSON, atomically."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
-
-
-def claim_folder(
-    folder: str | os.PathLike[str], name: str, record: Mapping[str, Any]
-) -> None:
-    """Write what a folder is for, or make sure that it is for the same.
-
-    Args:
-        folder: Made if it does not exist.
-        name: The record's file.
-        record: JSON values: the choices that what is in the folder depends on.
-
-    Raises:
-        ValueError: If the folder is for something else.
-    """
-    path = Path(folder) / name
-    if not path.exists():
-        write_json(path, record)
-        return
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: not readable as JSON: {error}") from error
-    if found != json.loads(json.dumps(record)):
-        raise ValueError(
-            f"{folder}: holds the results of another run, sources or choices; take "
-            "another folder"
-        )
 
 
 def write_tensors(
@@ -124,11 +65,17 @@ def read_tensors(
     Raises:
         CheckpointError: If the file is missing or broken.
     """
+    path = Path(path)
     try:
-        with safe_open(Path(path), framework="pt", device="cpu") as file:
+        num_bytes = path.stat().st_size
+        if num_bytes > MAX_WEIGHTS:
+            raise ValueError(f"{num_bytes} bytes, at most {MAX_WEIGHTS} are read")
+        with path.open("rb") as head:
+            safetensors_header(head.read(8), num_bytes)
+        with safe_open(path, framework="pt", device="cpu") as file:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
             return tensors, file.metadata() or {}
-    except (OSError, SafetensorError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise CheckpointError(f"{path}: not readable as weights: {error}") from error
 
 
@@ -148,6 +95,7 @@ def write_checkpoint(
 
     Raises:
         NotADirectoryError: If `folder` is a file.
+        OSError: If it cannot be written. What was there is still whole.
     """
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
@@ -155,18 +103,24 @@ def write_checkpoint(
     data = save({k: v.detach().cpu().contiguous() for k, v in tensors.items()})
     digest = hashlib.sha256(data).hexdigest()
     weights = folder / f"model-{digest[:12]}.safetensors"
+    is_new = not weights.exists()
     with atomic_path(weights) as temporary:
         temporary.write_bytes(data)
-    write_json(
-        folder / "config.json",
-        {
-            "format_version": FORMAT_VERSION,
-            "kind": kind,
-            "library_version": metadata.version("vad-pseudoaug"),
-            "weights": {"file": weights.name, "sha256": digest},
-            **config,
-        },
-    )
+    try:
+        write_json(
+            folder / "config.json",
+            {
+                "format_version": FORMAT_VERSION,
+                "kind": kind,
+                "library_version": metadata.version("vad-pseudoaug"),
+                "weights": {"file": weights.name, "sha256": digest},
+                **config,
+            },
+        )
+    except BaseException:
+        if is_new:  # weights that no config.json names
+            weights.unlink(missing_ok=True)
+        raise
     for old in folder.glob("model-*.safetensors"):
         if old != weights:
             old.unlink(missing_ok=True)
@@ -197,8 +151,8 @@ def read_checkpoint(
             )
         raise FileNotFoundError(f"{path}: no such checkpoint")
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
+        config = read_json(path)
+    except ValueError as error:
         raise CheckpointError(f"{path}: not readable as JSON: {error}") from error
     found = config.pop("kind", None) if isinstance(config, dict) else config
     if found != kind:
@@ -216,7 +170,8 @@ def read_checkpoint(
     unknown, missing = set(config) - set(entries), set(entries) - set(config)
     if unknown or missing:
         raise CheckpointError(
-            f"{path}: unknown entries {sorted(unknown)}, missing {sorted(missing)}"
+            f"{path}: unknown entries {sorted(unknown)!s:.200}, missing "
+            f"{sorted(missing)}"
         )
     name = weights.get("file") if isinstance(weights, dict) else None
     if not isinstance(name, str) or Path(name).name != name:
@@ -224,6 +179,34 @@ def read_checkpoint(
     file = path.parent / name
     if not file.is_file():
         raise CheckpointError(f"{file}: the weights that config.json names are missing")
-    if _sha256(file) != weights.get("sha256"):
+    if file.stat().st_size <= MAX_WEIGHTS and _sha256(file) != weights.get("sha256"):
         raise CheckpointError(f"{file}: checksum differs from the one in config.json")
-    return config, read_tensors(file)[0]
+    tensors, _ = read_tensors(file)
+    _check_weights(file, config, tensors)
+    return config, tensors
+
+
+def _check_weights(
+    path: Path, config: Mapping[str, Any], tensors: Mapping[str, Tensor]
+) -> None:
+    """Refuse weights that are no finite numbers, and widths that they do not have.
+
+    A configuration may claim any width, and any number of layers: a model is built
+    only of those that the tensors show.
+    """
+    for name, tensor in tensors.items():
+        if not (tensor.is_floating_point() and bool(tensor.isfinite().all())):
+            raise CheckpointError(f"{path}: {name} is not of finite numbers")
+    sizes = {size for tensor in tensors.values() for size in tensor.shape}
+    claims = config.get("vae")
+    claimed = claims if isinstance(claims, dict) else {}
+    layers = claimed.get("hidden_dims")
+    layers = layers if isinstance(layers, list) else []
+    widths = [claimed.get("feature_dim"), claimed.get("latent_dim"), *layers]
+    foreign = [w for w in widths if isinstance(w, int) and w not in sizes]
+    if foreign or len(layers) > len(tensors):
+        raise CheckpointError(
+            f"{path}: expected shapes for {len(layers)} hidden layers and widths such "
+            f"as {(foreign or layers)[0]!s:.40}, which config.json claims; there are "
+            "others"
+        )

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 from . import __version__
@@ -61,6 +62,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     fit.add_argument(
         "--key", metavar="NAME", help="the features in files of several arrays"
+    )
+    fit.add_argument(
+        "--skip-bad",
+        action="store_true",
+        help="set videos that cannot be read aside, and name them in RUN/skipped.json, "
+        "instead of stopping at the first; every video is read once more for it",
     )
     fit.add_argument("--recipe", default="paper", choices=tuple(RECIPES))
     fit.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
@@ -129,14 +136,26 @@ def _parser() -> argparse.ArgumentParser:
 def _fit(options: argparse.Namespace) -> None:
     from .sampler import PseudoVideoSampler
 
+    sources: tuple[Any, Any] = options.normal, options.abnormal
+    report: dict[str, Any] | None = None
+    if options.skip_bad:
+        from .screening import screen_pair
+
+        normal, abnormal = screen_pair(
+            *sources,
+            layout=options.layout,
+            key=options.key,
+            say=lambda line: print(line, file=sys.stderr),
+        )
+        sources = normal.good, abnormal.good
+        report = {"normal": normal.report(), "abnormal": abnormal.report()}
     choices = {
         one.name: getattr(options, one.name)
         for one in fields(Recipe)
         if one.name != "name" and getattr(options, one.name) is not None
     }
     sampler = PseudoVideoSampler.fit(
-        options.normal,
-        options.abnormal,
+        *sources,
         recipe=options.recipe,
         seed=options.seed,
         device=options.device,
@@ -145,6 +164,10 @@ def _fit(options: argparse.Namespace) -> None:
         folder=options.output,
         **choices,
     )
+    if report is not None:
+        from .checkpoint import write_json
+
+        write_json(Path(options.output) / "skipped.json", report)
     chosen, last = sampler.selection, sampler.history[-1]
     print(
         f"{chosen['num_selected']} of {chosen['num_snippets']} snippets of abnormal "

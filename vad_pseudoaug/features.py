@@ -1,4 +1,4 @@
-"""Video features: reading them, their canonical layout, and pooling to segments.
+"""Video features: their canonical layout, reading them, and list files.
 
 Everywhere in the library one video is an array `(N, T, D)`: crops, snippets or
 segments, feature size. Files usually hold `(T, N, D)` or `(T, D)`. No reader ever
@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import codecs
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
-import scipy.io
 from numpy.typing import NDArray
-from safetensors import safe_open
+
+from .claims import printable
+from .matlab import read_mat
+from .pooling import blocks
+from .pooling import to_segments as to_segments
+from .readers import read_npy, read_npz, read_safetensors
 
 Layout: TypeAlias = Literal["TD", "TND", "NTD"]
 Array: TypeAlias = NDArray[np.floating[Any]]
@@ -25,6 +29,8 @@ LAYOUTS: tuple[Layout, ...] = ("TD", "TND", "NTD")
 # I3D extractors use 1, 5 or 10 crops. A larger count on the crop axis is taken for a
 # layout mix-up unless the layout was named.
 MAX_GUESSED_CROPS = 16
+# A million rows; a video that was given for a list is not read.
+MAX_LIST = 64 << 20
 
 
 def to_canonical(
@@ -87,55 +93,11 @@ def to_canonical(
     return canonical
 
 
-def _pick(names: Sequence[str], key: str | None) -> str:
-    """Choose the array of a container file, by name or because it is the only one."""
-    if key is not None:
-        if key not in names:
-            raise ValueError(f"no array {key!r}, only {', '.join(names) or 'none'}")
-        return key
-    if len(names) != 1:
-        raise ValueError(
-            f"holds {len(names)} arrays: pass key=, one of {', '.join(names)}"
-        )
-    return names[0]
-
-
-def _open_npy(path: Path, key: str | None) -> NDArray[Any]:
-    # np.load would take whatever is no .npy for a pickle, and say how to run it.
-    with path.open("rb") as file:
-        if file.read(6) != b"\x93NUMPY":
-            raise ValueError("the content is not that of a .npy file")
-    array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    return array
-
-
-def _open_npz(path: Path, key: str | None) -> NDArray[Any]:
-    # Opened here: numpy leaves the file open where it is no archive.
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-        array: NDArray[Any] = archive[_pick(archive.files, key)]
-    return array
-
-
-def _open_safetensors(path: Path, key: str | None) -> NDArray[Any]:
-    with safe_open(path, framework="np") as archive:
-        array: NDArray[Any] = archive.get_tensor(_pick(archive.keys(), key))
-    return array
-
-
-def _open_mat(path: Path, key: str | None) -> NDArray[Any]:
-    # Cells, structs and objects are never features: only plain arrays are looked at.
-    names = [n for n, shape, kind in scipy.io.whosmat(path) if kind in _MAT_NUMBERS]
-    name = _pick(names, key)
-    array: NDArray[Any] = scipy.io.loadmat(path, variable_names=[name])[name]
-    return array
-
-
-_MAT_NUMBERS = ("single", "double", "int8", "int16", "int32", "uint8", "uint16")
 _READERS: dict[str, Callable[[Path, str | None], NDArray[Any]]] = {
-    ".npy": _open_npy,
-    ".npz": _open_npz,
-    ".safetensors": _open_safetensors,
-    ".mat": _open_mat,
+    ".npy": read_npy,
+    ".npz": read_npz,
+    ".safetensors": read_safetensors,
+    ".mat": read_mat,
 }
 
 
@@ -178,16 +140,24 @@ def open_features(
 
 
 def as_float32(array: Array, *, name: str = "features") -> NDArray[np.float32]:
-    """Convert `(N, T, D)` to float32; refuse NaN and infinity, naming where."""
-    converted = np.asarray(array, dtype=np.float32)
-    finite = np.isfinite(converted)
-    if not finite.all():
-        first = tuple(int(i) for i in np.argwhere(~finite)[0])
-        names = ("crop", "snippet", "feature")[-len(first) :]
-        place = ", ".join(f"{n} {i}" for n, i in zip(names, first, strict=True))
+    """Convert `(N, T, D)` to float32; refuse NaN and infinity, naming where.
+
+    What is float32 already is looked at some MiB at a time, and returned as it is.
+    """
+    with np.errstate(over="ignore"):  # too large for float32 is infinite, so refused
+        converted = np.asarray(array, dtype=np.float32)
+    video = converted.reshape((1,) * (3 - converted.ndim) + converted.shape)
+    for start, block in blocks(video):
+        if np.isfinite(block).all():
+            continue
+        crop, snippet, feature = np.argwhere(~np.isfinite(block))[0].tolist()
+        place = (crop, start + snippet, feature)[3 - converted.ndim :]
+        names = ("crop", "snippet", "feature")[3 - converted.ndim :]
+        where = ", ".join(f"{n} {i}" for n, i in zip(names, place, strict=True))
+        count = sum(int((~np.isfinite(part)).sum()) for _, part in blocks(video))
         raise ValueError(
-            f"{name}: expected finite values, got {converted[first]} at {place} "
-            f"and {int((~finite).sum())} in all"
+            f"{name}: expected finite values, got {block[crop, snippet, feature]} at "
+            f"{where} and {count} in all"
         )
     return converted
 
@@ -228,75 +198,44 @@ def read_list(
         ValueError: If it is no text, names no file at all, or one twice.
     """
     path = Path(path)
+    rows: dict[Path, int] = {}
+    videos = []
+    for number, video in list_rows(path, root=root):
+        if not video.is_file():
+            kind = "is a folder" if video.is_dir() else "no such file"
+            raise FileNotFoundError(
+                f"{path}, row {number}: {kind}: {printable(str(video))}"
+            )
+        first = rows.setdefault(video.resolve(), number)
+        if first != number:
+            raise ValueError(f"{path}: rows {first} and {number} name the same file")
+        videos.append(video)
+    if not videos:
+        raise ValueError(f"{path}: the list names no feature file")
+    return videos
+
+
+def list_rows(
+    path: str | os.PathLike[str], *, root: str | os.PathLike[str] | None = None
+) -> Iterator[tuple[int, Path]]:
+    """Give the number and the path of each row of a list file that is not blank.
+
+    Raises:
+        FileNotFoundError: If there is no list file.
+        ValueError: If it is no text, or too large for one.
+    """
+    path = Path(path)
     if not path.is_file():
         kind = "this is a folder" if path.is_dir() else "there is no such file"
         raise FileNotFoundError(f"{path}: expected a list file, {kind}")
-    folder = path.parent if root is None else Path(root)
+    expected = f"{path}: expected a text with one path a row, UTF-8 or ASCII"
+    if path.stat().st_size > MAX_LIST:
+        raise ValueError(f"{expected}, got {path.stat().st_size} bytes")
     content = path.read_bytes().removeprefix(codecs.BOM_UTF8)
     if b"\0" in content:
-        raise ValueError(f"{path}: expected a text with one path a row, UTF-8 or ASCII")
-    rows: dict[Path, int] = {}
-    # Rows are file names, which need not be valid UTF-8.
-    for number, row in enumerate(os.fsdecode(content).splitlines(), start=1):
-        if not row.strip():
-            continue
-        video = folder / row.strip()
-        if not video.is_file():
-            raise FileNotFoundError(f"{path}, row {number}: no such file {video}")
-        if video in rows:
-            raise ValueError(
-                f"{path}: rows {rows[video]} and {number} name the same file"
-            )
-        rows[video] = number
-    if not rows:
-        raise ValueError(f"{path}: the list names no feature file")
-    return list(rows)
-
-
-def to_segments(
-    features: Array,
-    num_segments: int = 32,
-    *,
-    method: Literal["mean", "linear"] = "mean",
-) -> NDArray[np.float32]:
-    """Pool a video's snippets into a fixed number of segments.
-
-    Args:
-        features: `(N, T, D)`.
-        num_segments: How many segments, S.
-        method: `"mean"`: segment i is the mean of the snippets in
-            `[floor(iT/S), floor((i+1)T/S))`, an empty bin repeats its first snippet
-            (RTFM, Sultani et al.). `"linear"`: linear interpolation at S points spread
-            evenly from the first to the last snippet (the paper, section 4.1).
-
-    Returns:
-        Float32 `(N, S, D)`.
-
-    Raises:
-        ValueError: If a side is empty, the rank is not 3, or the method is unknown.
-
-    Example:
-        >>> to_segments(np.arange(4.0).reshape(1, 4, 1), 2).ravel().tolist()
-        [0.5, 2.5]
-    """
-    if features.ndim != 3 or 0 in features.shape:
-        raise ValueError(f"features: expected (N, T, D), got shape {features.shape}")
-    if num_segments < 1:
-        raise ValueError(f"num_segments: expected at least 1, got {num_segments}")
-    length = features.shape[1]
-    if method == "mean":
-        edges = np.linspace(0, length, num_segments + 1, dtype=int)
-        # reduceat returns the first element of an empty bin, just as RTFM does.
-        sums = np.add.reduceat(features, edges[:-1], axis=1, dtype=np.float32)
-        counts = np.maximum(np.diff(edges), 1).astype(np.float32)
-        return np.divide(sums, counts[:, None], dtype=np.float32)  # (N, S, D)
-    if method == "linear":
-        position = np.linspace(0, length - 1, num_segments)
-        left = np.minimum(position.astype(int), max(length - 2, 0))
-        right = np.minimum(left + 1, length - 1)
-        weight = (position - left).astype(np.float32)[:, None]  # (S, 1)
-        start = features[:, left].astype(np.float32)  # (N, S, D)
-        step = features[:, right].astype(np.float32) - start
-        pooled: NDArray[np.float32] = start + weight * step  # (N, S, D)
-        return pooled
-    raise ValueError(f"method: expected 'mean' or 'linear', got {method!r}")
+        raise ValueError(expected)
+    folder = path.parent if root is None else Path(root)
+    for number, row in enumerate(content.splitlines(), start=1):
+        if row.strip():
+            # File names need not be valid UTF-8.
+            yield number, folder / os.fsdecode(row.strip())

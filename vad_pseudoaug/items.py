@@ -226,6 +226,31 @@ def to_numpy(value: Any) -> Any:
     return value.detach().cpu().numpy() if isinstance(value, Tensor) else value
 
 
+def as_tensor(value: Any, *, name: str = "features") -> Tensor:
+    """Take an array or a tensor of floating numbers as a tensor.
+
+    An array that torch cannot share (read-only, of another byte order, of negative
+    strides) is copied; any other, and a tensor, is not.
+
+    Raises:
+        TypeError: If it is neither, or does not hold floating numbers: whole numbers
+            would cut what is generated to whole numbers.
+    """
+    if isinstance(value, np.ndarray):
+        if value.dtype.kind != "f":
+            raise TypeError(f"{name}: expected floating numbers, got {value.dtype}")
+        native = value.dtype.newbyteorder("=")
+        shared = value.flags.writeable and min(value.strides, default=0) >= 0
+        return torch.from_numpy(value.astype(native, order="C", copy=not shared))
+    if not isinstance(value, Tensor):
+        raise TypeError(
+            f"{name}: expected an array or tensor, got {type(value).__name__}"
+        )
+    if not value.is_floating_point():
+        raise TypeError(f"{name}: expected floating numbers, got {value.dtype}")
+    return value
+
+
 def _is_features(value: object) -> bool:
     if isinstance(value, Tensor):
         return value.ndim >= 2 and value.is_floating_point()

@@ -1,0 +1,77 @@
+"""Run the tests with the oldest core packages that install on this Python.
+
+For each of the four, the lowest bound of pyproject.toml is asked for; where there is no
+such wheel for this Python, pip takes the next one that there is. What was taken is
+printed. `--torch 2.13.0` names another torch, where an index has few of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+FOLDER = ROOT / "build" / "lowest"
+TOOLS = ("pytest>=8.0", "hypothesis>=6.80")
+# Tests of the core alone: the others need the extras.
+TESTS = ("features", "pooling", "readers", "checkpoint", "vae", "training", "sampler")
+
+
+def floors() -> dict[str, str]:
+    """Return the lower bounds that pyproject.toml declares."""
+    [line] = re.findall(
+        r"^dependencies = \[(.*)\]$", (ROOT / "pyproject.toml").read_text(), re.M
+    )
+    return dict(re.findall(r'"(\w+)>=([\d.]+)"', line))
+
+
+def lowest(python: Path, package: str, floor: str) -> str:
+    """Return the oldest version from `floor` on that has a wheel for this Python."""
+    pip = [str(python), "-m", "pip"]
+    listed = subprocess.run(
+        [*pip, "index", "versions", package], capture_output=True, text=True, check=True
+    )
+    [row] = re.findall(r"^Available versions: (.*)$", listed.stdout, re.M)
+    for version in sorted(row.split(", "), key=number):
+        if number(version) < number(floor):
+            continue
+        command = [*pip, "install", "--quiet", "--dry-run", "--no-deps"]
+        wheel = ["--only-binary=:all:", f"{package}=={version}"]
+        if subprocess.run([*command, *wheel], capture_output=True).returncode == 0:
+            return version
+    raise SystemExit(f"error: no wheel of {package} from {floor} on for this Python")
+
+
+def number(version: str) -> tuple[int, ...]:
+    """Return a version in the order of versions."""
+    return tuple(int(part) for part in re.findall(r"\d+", version))
+
+
+def main() -> int:
+    """Return the exit code of the tests."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--torch", help="this version, not the lowest")
+    options = parser.parse_args()
+    venv.create(FOLDER, clear=True, with_pip=True)
+    python = FOLDER / "bin" / "python"
+    chosen = {
+        package: (package == "torch" and options.torch)
+        or lowest(python, package, floor)
+        for package, floor in floors().items()
+    }
+    pins = [f"{package}=={version}" for package, version in chosen.items()]
+    print("testing with", *pins, flush=True)
+    pip = [str(python), "-m", "pip", "install", "--quiet"]
+    subprocess.run([*pip, *pins, *TOOLS], check=True)
+    subprocess.run([*pip, "--no-deps", "-e", str(ROOT)], check=True)
+    tests = [str(ROOT / "tests" / f"test_{name}.py") for name in TESTS]
+    done = subprocess.run([str(python), "-m", "pytest", "-q", *tests], cwd=ROOT)
+    return done.returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,123 @@
+"""Files that are written whole or not at all, and JSON that is read with care."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+# Larger ones are not read: those of this library have some KB.
+MAX_JSON = 64 << 20
+
+
+@contextmanager
+def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a temporary file to write, and put it in the place of `path` at the end.
+
+    The content is on the disk before it takes the name: a reader sees the old file or
+    the whole new one. If the block fails, the old file stays and nothing is left.
+
+    Raises:
+        OSError: If the file cannot be written; it is named by `path`.
+    """
+    path = Path(path)
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(
+            dir=path.parent, prefix=f".{path.stem[:50]}-", suffix=path.suffix
+        )
+        os.close(handle)
+        temporary = Path(name)
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+    except OSError as error:
+        # A full disk names no file at all, a folder without rights the temporary one.
+        name = error.filename
+        if name is None or Path(str(name)).parent.resolve() == path.parent.resolve():
+            reason = f"not written: {error.strerror or error}"
+            raise OSError(error.errno, reason, str(path)) from error
+        raise
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def write_json(path: str | os.PathLike[str], value: Any) -> None:
+    """Write a value as JSON, atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file that nobody vouches for.
+
+    Raises:
+        ValueError: If it is no JSON, too large, nested too deeply, or holds infinity
+            or a whole number beyond 64 bits.
+    """
+    num_bytes = path.stat().st_size
+    if num_bytes > MAX_JSON:
+        raise ValueError(f"{num_bytes} bytes, at most {MAX_JSON} are read")
+    try:
+        return json.loads(
+            path.read_text(encoding="utf-8"),
+            parse_int=_number(int),
+            parse_float=_number(float),
+            parse_constant=_number(float),
+        )
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def _number(kind: type[int] | type[float]) -> Callable[[str], int | float]:
+    """Return a parser of numbers that refuses those beyond 64 bits, and infinity."""
+
+    def parse(text: str) -> int | float:
+        value = kind(text) if len(text) < 400 else float("inf")
+        if abs(value) >= 2**63 and (kind is int or abs(value) == float("inf")):
+            raise ValueError(f"the number {text:.40} is too large")
+        return value
+
+    return parse
+
+
+def claim_folder(
+    folder: str | os.PathLike[str], name: str, record: Mapping[str, Any]
+) -> None:
+    """Write what a folder is for, or make sure that it is for the same.
+
+    Args:
+        folder: Made if it does not exist.
+        name: The record's file.
+        record: JSON values: the choices that what is in the folder depends on.
+
+    Raises:
+        ValueError: If the folder is for something else.
+    """
+    path = Path(folder) / name
+    if not path.exists():
+        write_json(path, record)
+        return
+    try:
+        found = read_json(path)
+    except ValueError as error:
+        raise ValueError(f"{path}: not readable as JSON: {error}") from error
+    if found != json.loads(json.dumps(record)):
+        raise ValueError(
+            f"{folder}: holds the results of another run, sources or choices; take "
+            "another folder"
+        )
