@@ -31,7 +31,7 @@ class AppendedDataset(Dataset[Any]):
         contract: What its items look like.
         maker: Makes the pseudo videos.
         templates: For each class appended, the items whose features are replaced.
-        per_video: Pseudo videos per source.
+        per_video: Pseudo videos per source, for each class.
         seed: Seed of the pseudo videos.
         together: Whether an item holds one video of each class, and both are replaced.
         pool_bytes: What the folder may take on the disk; 0 keeps nothing.
@@ -44,7 +44,7 @@ class AppendedDataset(Dataset[Any]):
         maker: PseudoVideoMaker,
         *,
         templates: Mapping[int, Sequence[int]],
-        per_video: float,
+        per_video: Mapping[int, float],
         seed: int,
         together: bool = False,
         pool_bytes: int = POOL_BYTES,
@@ -56,17 +56,15 @@ class AppendedDataset(Dataset[Any]):
         orders = {}
         for label in templates:
             num_sources = len(maker.sources[label])
-            count = count_pseudo_videos(num_sources, per_video)
+            count = count_pseudo_videos(num_sources, per_video[label])
             generator = make_generator(seed, label)
             orders[label] = order_sources(num_sources, count, generator=generator)
         # For each item appended: the template, and the source for each class made.
         self._plan: list[tuple[int, dict[int, int]]] = []
         if together:
-            columns = zip(*orders.values(), strict=True)
-            for number, row in enumerate(columns):
-                self._plan.append(
-                    (number % len(dataset), dict(zip(orders, row, strict=True)))
-                )
+            for number in range(max(map(len, orders.values()))):
+                row = {k: own[number] for k, own in orders.items() if number < len(own)}
+                self._plan.append((number % len(dataset), row))
         else:
             for label, order in orders.items():
                 real = templates[label]
@@ -97,6 +95,8 @@ class AppendedDataset(Dataset[Any]):
             item = self._dataset[template]
         masks = {}
         for label, item_format in self._contract.views(item):
+            if label not in sources:  # of a pair, this one stays real
+                continue
             length = item_format.segments(item) if item_format.any_length else None
             made = self._take(label, number, sources[label], length)
             item = item_format.replace(item, made.features)

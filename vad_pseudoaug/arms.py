@@ -1,8 +1,8 @@
 """The arms of a comparison: ways to make more training videos, pseudo or simpler.
 
-Every arm adds the same number of videos to each class, so that what is compared is
-what the videos are, not how many there are. The simple ones are controls: what a claim
-for pseudo videos must beat.
+The simple ones are controls: what a claim for pseudo videos must beat. Unless an arm
+says otherwise, each adds as many videos as the paper does, so that what is compared is
+what the videos are, not how many there are.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from .auto import Train, choose_p, count_mixed
 from .baseline import Baseline
 from .extras import require
 from .features import to_segments
@@ -39,18 +40,22 @@ class Arm:
     Attributes:
         name: What tables call it.
         kind: One of `KINDS`.
-        per_video: Videos added to a class per real video of the other one.
+        per_video: Videos added to a class per real video of the other one; None takes
+            that of the recipe of this name, and 2, the paper's, for other kinds.
         choices: Choices of the recipe, for the kinds that have one.
     """
 
     name: str
     kind: str
-    per_video: float = Recipe.per_video
+    per_video: float | None = None
     choices: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ValueError(f"unknown arm {self.kind!r}; there is {', '.join(KINDS)}")
+        if self.per_video is None:
+            per_video = RECIPES.get(self.kind, Recipe()).per_video
+            object.__setattr__(self, "per_video", per_video)
 
 
 class Extra(NamedTuple):
@@ -61,10 +66,14 @@ class Extra(NamedTuple):
 
 
 class Maker(NamedTuple):
-    """Makes videos of one class: of source `i` of so many, as the `number`-th one."""
+    """Makes videos of one class: of source `i` of so many, as the `number`-th one.
+
+    So many are made as `number` says, else as the arm's `per_video`.
+    """
 
     num_sources: int
     make: Callable[[int, int], Video]
+    number: int | None = None
 
 
 Makers: TypeAlias = dict[int, Maker]  # for each class that is made
@@ -94,6 +103,7 @@ class Training:
         recipe: Of the baseline that selects snippets.
         seed: Seed of everything that an arm draws.
         progress: Show bars.
+        train: The host that is to be trained, for arms that try it; see `choose_p`.
     """
 
     def __init__(
@@ -104,11 +114,13 @@ class Training:
         recipe: Recipe,
         seed: int,
         progress: bool | None = None,
+        train: Train | None = None,
     ):
         self.sets = {NORMAL: normal, ABNORMAL: abnormal}
         self.recipe = recipe
         self.seed = seed
         self.progress = progress
+        self.train = train
 
     def rng(self, label: int, number: int) -> np.random.Generator:
         """Return the stream of the `number`-th video of a class."""
@@ -193,17 +205,19 @@ def make_extra(arm: Arm, training: Training) -> Extra:
         ValueError: If the baseline selects no snippet that an arm needs.
     """
     makers = KINDS[arm.kind](training, arm)
+    per_video = arm.per_video or 0.0
     counts = {
-        NORMAL: count_pseudo_videos(len(training.sets[ABNORMAL]), arm.per_video),
-        ABNORMAL: count_pseudo_videos(len(training.sets[NORMAL]), arm.per_video),
+        NORMAL: count_pseudo_videos(len(training.sets[ABNORMAL]), per_video),
+        ABNORMAL: count_pseudo_videos(len(training.sets[NORMAL]), per_video),
     }
     made = []
     for label in (NORMAL, ABNORMAL):
         order: list[int] = []
         if label in makers:
             generator = make_generator(training.seed, label)
-            num_sources = makers[label].num_sources
-            order = order_sources(num_sources, counts[label], generator=generator)
+            num_sources, _, number = makers[label]
+            count = counts[label] if number is None else number
+            order = order_sources(num_sources, count, generator=generator)
         made.append(MadeVideos(makers[label], order) if order else ())
     return Extra(*made)
 
@@ -331,52 +345,67 @@ def _smote(training: Training, arm: Arm) -> Makers:
     return _other_class(training, make)
 
 
-def _one_class(training: Training, arm: Arm) -> Makers:
-    """Pseudo abnormal videos of normal ones alone, without a network.
-
-    One contiguous run, of the recipe's share of a normal video, is played in random
-    order, or it is a run of another normal video.
-    """
-    normal = training.sets[NORMAL]
-
-    def make(source: int, number: int) -> Video:
-        rng = training.rng(ABNORMAL, number)
-        video, other = _and_partner(training, NORMAL, source, rng)
-        video = video.copy()
-        length = max(1, int(video.shape[1] * training.recipe.share))
-        start = int(rng.integers(video.shape[1] - length + 1))
-        run = np.arange(start, start + length)
-        if rng.uniform() < 0.5:
-            video[:, run] = video[:, rng.permutation(run)]
-        else:
-            video[:, run] = other[:, run]
-        made: Video = video
-        return made
-
-    return {ABNORMAL: Maker(len(normal), make)}
-
-
 def _recipe(training: Training, arm: Arm) -> Makers:
     """Pseudo videos of a sampler that learned by the recipe of this name."""
-    sampler = PseudoVideoSampler.fit(
+    sampler = _fit(training, arm.kind, arm.choices)
+    num_abnormal = len(training.sets[ABNORMAL])
+    rate = (arm.per_video or 0.0) * sampler.recipe.rate(NORMAL)
+    count = count_pseudo_videos(num_abnormal, rate)
+    return _pseudo(training, sampler, {NORMAL: count})
+
+
+def _auto(training: Training, arm: Arm) -> Makers:
+    """Pseudo videos of the recipe "robust", as many as training videos speak for."""
+    choice = choose_p(
         training.sets[NORMAL],
         training.sets[ABNORMAL],
-        recipe=arm.kind,
+        train=training.train,
         seed=training.seed,
         progress=training.progress,
         **arm.choices,
     )
+    if not choice.p:
+        return {}
+    sampler = _fit(training, "robust", arm.choices)
+    counts = {
+        label: count_mixed(len(videos), choice.p * sampler.recipe.rate(label))
+        for label, videos in training.sets.items()
+    }
+    return _pseudo(training, sampler, counts)
+
+
+def _fit(
+    training: Training, recipe: str, choices: Mapping[str, Any]
+) -> PseudoVideoSampler:
+    learns_abnormal = Recipe.named(recipe, **choices).translation != "disturb"
+    return PseudoVideoSampler.fit(
+        training.sets[NORMAL],
+        training.sets[ABNORMAL] if learns_abnormal else None,
+        recipe=recipe,
+        seed=training.seed,
+        progress=training.progress,
+        **choices,
+    )
+
+
+def _pseudo(
+    training: Training, sampler: PseudoVideoSampler, counts: Mapping[int, int]
+) -> Makers:
+    """Make pseudo videos, of some classes so many."""
 
     def make(label: int, source: int, number: int) -> Video:
         made = sampler.sample(
-            sampler.sources(label).tensor(source),
+            training.sets[1 - label].tensor(source),
             label=label,
             generator=make_generator(training.seed, label, number),
         )
         video: Video = made.features.numpy()
         return video
 
-    return _other_class(training, make)
+    return {
+        label: maker._replace(number=counts.get(label))
+        for label, maker in _other_class(training, make).items()
+    }
 
 
 KINDS: Mapping[str, Callable[[Training, Arm], Makers]] = {
@@ -388,8 +417,8 @@ KINDS: Mapping[str, Callable[[Training, Arm], Makers]] = {
     "mean-shift": _mean_shift,
     "cutmix": _cutmix,
     "smote": _smote,
-    "one-class": _one_class,
     **dict.fromkeys(RECIPES, _recipe),
+    "auto": _auto,
 }
 
 

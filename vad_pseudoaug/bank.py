@@ -1,4 +1,4 @@
-"""A bank of real runs: what can be grafted into videos, small enough to travel along."""
+"""A bank of real runs to graft into videos, small enough to travel along."""
 
 from __future__ import annotations
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.data import Subset
 
 from .checkpoint import CheckpointError
 from .extras import progress_bar
@@ -314,15 +313,14 @@ def cross_scores(
             f"cross-fitting needs two or more videos of each class and folds, got "
             f"{len(sets[0])} and {len(sets[1])} videos and {recipe.folds} folds"
         )
-    part = []
-    for stream, videos in enumerate(sets):
-        generator = make_generator(seed, 2, stream)
-        order = torch.randperm(len(videos), generator=generator, device="cpu")
-        part.append((order.argsort() % folds).tolist())
+    part = [
+        deal(len(videos), folds, generator=make_generator(seed, 2, stream))
+        for stream, videos in enumerate(sets)
+    ]
     scores: tuple[dict[int, NDArray[np.float32]], ...] = ({}, {})
     for fold in range(folds):
-        rest: list[Any] = [
-            Subset(videos, [i for i, own in enumerate(parts) if own != fold])  # type: ignore[arg-type]
+        rest = [
+            videos.part([i for i, own in enumerate(parts) if own != fold])
             for videos, parts in zip(sets, part, strict=True)
         ]
         model = Baseline.fit(
@@ -339,6 +337,13 @@ def cross_scores(
                     [found[i]] = model.score([videos[i]])
     in_order = [[found[i] for i in sorted(found)] for found in scores]
     return in_order[0], in_order[1]
+
+
+def deal(count: int, folds: int, *, generator: torch.Generator) -> list[int]:
+    """Deal videos into parts of equal size: the part of each."""
+    order = torch.randperm(count, generator=generator, device="cpu")
+    parts: list[int] = (order.argsort() % folds).tolist()
+    return parts
 
 
 def _pool(

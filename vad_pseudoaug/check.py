@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch.utils.data import Subset
 
 from .baseline import Baseline, stratified_split
 from .fitting import select_scored, select_snippets
@@ -153,12 +152,12 @@ def refit_on_part(
     normal, abnormal = sampler.sources(ABNORMAL), sampler.sources(NORMAL)
     split = stratified_split(len(normal), len(abnormal), share=share, seed=sampler.seed)
     kept = (
-        _part(normal, split.train_normal),
-        _part(abnormal, split.train_abnormal),
+        normal.part(split.train_normal),
+        abnormal.part(split.train_abnormal),
     )
     held_out = (
-        _part(normal, split.validation_normal),
-        _part(abnormal, split.validation_abnormal),
+        normal.part(split.validation_normal),
+        abnormal.part(split.validation_abnormal),
     )
     if folder is not None and (Path(folder) / "config.json").is_file():
         saved = PseudoVideoSampler.from_pretrained(folder)
@@ -189,14 +188,6 @@ def _files(videos: VideoSet) -> set[Path]:
 def _contents(videos: VideoSet) -> set[bytes]:
     numbers = range(min(len(videos), MAX_VIDEOS))
     return {sha256(videos[i].tobytes()).digest() for i in numbers}
-
-
-def _part(videos: VideoSet, chosen: Sequence[int]) -> VideoSet:
-    """Take some of the videos, by their files where they have any."""
-    if videos.paths is not None:
-        files = [videos.paths[i] for i in chosen]
-        return VideoSet(files, layout=videos.layout, key=videos.key, name=videos.name)
-    return VideoSet(Subset(videos, list(chosen)), name=videos.name)  # type: ignore[arg-type]
 
 
 def _clips(videos: VideoSet, selection: Selection | None = None) -> list[Clip]:

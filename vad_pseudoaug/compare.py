@@ -7,6 +7,7 @@ an interrupted comparison goes on where it stopped, and arms and seeds may be ad
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 import itertools
@@ -255,20 +256,43 @@ def _do_arm(
     split = comparison.data.split(seed)
     normal, abnormal = as_pair(split.normal, split.abnormal)
     choices = {**comparison.choices, **arm.choices}
-    training = Training(
-        normal,
-        abnormal,
-        recipe=Recipe.named(**choices),
-        seed=seed,
-        progress=False,
-    )
-    with warnings.catch_warnings():
-        # Said once for each arm and seed, of videos without a selected snippet.
-        warnings.filterwarnings("ignore", message=".* have no snippet that")
-        extra = make_extra(Arm(arm.name, arm.kind, arm.per_video, choices), training)
-    for host in hosts:
-        _train(split, (normal, abnormal), extra, host, arm, seed, folder)
+    arm_with_all = Arm(arm.name, arm.kind, arm.per_video, choices)
+    # The arm "auto" tries the host, so that each host has videos of its own.
+    groups = [[host] for host in hosts] if arm.kind == "auto" else [list(hosts)]
+    for group in groups:
+        training = Training(
+            normal,
+            abnormal,
+            recipe=Recipe.named(**choices),
+            seed=seed,
+            progress=False,
+            train=functools.partial(_call_host, group[0]),
+        )
+        with warnings.catch_warnings():
+            # Said once for each arm and seed, of videos without a selected snippet.
+            warnings.filterwarnings("ignore", message=".* have no snippet that")
+            extra = make_extra(arm_with_all, training)
+        for host in group:
+            _train(split, (normal, abnormal), extra, host, arm, seed, folder)
     return seed, arm.name
+
+
+def _call_host(
+    name: str,
+    normal: Any,
+    abnormal: Any,
+    seed: int,
+    *,
+    batch_size: int | None = None,
+    watch: Watch = None,
+) -> Score:
+    """Train a host with what it has keywords for."""
+    train = find_host(name)
+    most = min(MAX_BATCH, len(normal), len(abnormal))
+    offered = {"watch": watch, "batch_size": batch_size or most}
+    taken = inspect.signature(train).parameters
+    options = {name: value for name, value in offered.items() if name in taken}
+    return train(normal, abnormal, seed, **options)
 
 
 def _train(
@@ -280,21 +304,18 @@ def _train(
     seed: int,
     folder: Path,
 ) -> None:
-    train = find_host(host)
     checkpoints: list[float] = []
 
     def watch(score: Score) -> None:
         checkpoints.append(split.evaluate(score).auc)
 
-    offered = {"watch": watch, "batch_size": min(MAX_BATCH, *map(len, videos))}
-    taken = inspect.signature(train).parameters
-    options = {name: value for name, value in offered.items() if name in taken}
     more = [
         ConcatDataset([real, made]) if len(made) else real  # type: ignore[list-item]
         for real, made in zip(videos, extra, strict=True)
     ]
     started = time.monotonic()
-    score = train(*more, seed, **options)
+    batch_size = min(MAX_BATCH, *map(len, videos))
+    score = _call_host(host, more[0], more[1], seed, batch_size=batch_size, watch=watch)
     seconds = time.monotonic() - started
     scores = split.snippet_scores(score)
     figures = frame_figures(split.labels, split.to_frames(scores))

@@ -86,5 +86,5 @@ def parse_arm(text: str) -> Arm:
     head, _, tail = text.partition(":")
     name, _, kind = head.rpartition("=")
     choices = Recipe.parse(tail)
-    per_video = choices.pop("per_video", Recipe.per_video)
+    per_video = choices.pop("per_video", None)
     return Arm(name or text, kind, per_video, choices)

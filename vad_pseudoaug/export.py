@@ -144,8 +144,11 @@ def _jobs(sampler: PseudoVideoSampler, per_video: float, seed: int) -> list[Job]
     """List all pseudo videos, those of a class together."""
     jobs = []
     for label, name in NAMES.items():
+        if not sampler.recipe.rate(label):
+            continue
         sources = sampler.sources(label)
-        count = count_pseudo_videos(len(sources), per_video)
+        rate = per_video * sampler.recipe.rate(label)
+        count = count_pseudo_videos(len(sources), rate)
         order = order_sources(
             len(sources), count, generator=make_generator(seed, label)
         )

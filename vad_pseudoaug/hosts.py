@@ -153,6 +153,7 @@ def wrap_found(
     """Append pseudo videos to the dataset, or the two datasets, that were found."""
     maker = _maker(found, sampler)
     per_video = sampler.recipe.per_video if per_video is None else per_video
+    rates = {label: per_video * sampler.recipe.rate(label) for label in found}
     normal, abnormal = found[NORMAL], found[ABNORMAL]
     if normal.dataset is abnormal.dataset:
         groups: list[dict[int, Sources]] = [found]
@@ -164,7 +165,7 @@ def wrap_found(
             next(iter(group.values())).contract,
             maker,
             templates={label: videos.indices for label, videos in group.items()},
-            per_video=per_video,
+            per_video=rates,
             seed=seed,
             together=isinstance(normal.contract, Pair),
             pool_bytes=pool_bytes,
@@ -203,7 +204,12 @@ def attach_found(
     pool = None
     if mixing.fills and _one_length(contracts):
         kept = [Survey(loader.dataset, contract) for loader, contract in loaders]
-        pool = Pool(maker, mixing, labels=_made(contracts), surveys=kept)
+        labels = {
+            label
+            for label in _made(contracts)
+            if retarget is not None or sampler.recipe.rate(label)
+        }
+        pool = Pool(maker, mixing, labels=labels, surveys=kept)
         surveys = [*kept]
     return Attachment.attach(
         [

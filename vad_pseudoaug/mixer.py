@@ -116,13 +116,20 @@ class Mixer:
         mixed = []
         for row in rows:
             counter[0] += len(row.plans)
-            chosen = [plan for plan in row.plans if plan.draw < limit]
+            chosen = [p for p in row.plans if p.draw < limit * self._rate(p.label)]
             counter[1] += len(chosen)
             item = row.item
             if row.pending is not None and len(chosen) < len(row.plans):
                 item = row.pending.load()
             mixed.append(self._replace(item, chosen, epoch))
         return mixed
+
+    def _rate(self, label: int) -> float:
+        """Return what part of the videos of a class the recipe wants to be pseudo."""
+        # Where the class is drawn, the share of each class is given.
+        if self._retarget is not None:
+            return 1.0
+        return self._maker.sampler.recipe.rate(label)
 
     def _row(self, item: Any, epoch: int) -> _Row:
         """Plan what may happen to an item, which is loaded only if that needs it."""

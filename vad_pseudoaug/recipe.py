@@ -123,6 +123,9 @@ class Recipe:
     per_video: float = _choice(
         2.0, "pseudo videos per real video; below 1, a random part of the videos"
     )
+    normal_rate: float = _choice(
+        1.0, "pseudo normal videos to each pseudo abnormal one; 0 makes none unasked"
+    )
 
     def __post_init__(self) -> None:
         for one in fields(self):
@@ -173,6 +176,10 @@ class Recipe:
                 f"expected min_strength <= max_strength, got {self.min_strength} and "
                 f"{self.max_strength}"
             )
+
+    def rate(self, label: int) -> float:
+        """Return the factor on the number of pseudo videos of a class, at most 1."""
+        return self.normal_rate if label == 0 else 1.0
 
     @property
     def needs_scorer(self) -> bool:
@@ -267,8 +274,8 @@ RECIPES: Mapping[str, Recipe] = {
         baseline_pooling="top",
         baseline_dropout=0.5,
         selection="ranked",
-        normal_quantile=0.99,
-        min_run=2,
+        top_share=0.3,
+        normal_quantile=0.95,
         hidden_dims=(512,),
         latent_dim=64,
         standardise=True,
@@ -276,19 +283,16 @@ RECIPES: Mapping[str, Recipe] = {
         variance="fitted",
         kl_warmup=0.2,
         batching="mixed",
-        steps_per_epoch=50,
+        batch_size=128,
+        steps_per_epoch=40,
         epochs=20,
         lr=1e-3,
         schedule="cosine",
         placement="run",
-        share_spread=0.15,
-        taper=1,
-        translation="residual",
-        temperature=0.5,
+        translation="graft",
         noise="correlated",
-        norms="matched",
-        scope="suspicious",
-        per_video=0.5,
+        per_video=1.0,
+        normal_rate=0.0,
     ),
     "one-class": Recipe(
         name="one-class",
@@ -299,13 +303,14 @@ RECIPES: Mapping[str, Recipe] = {
         variance="fitted",
         kl_warmup=0.2,
         batching="mixed",
-        steps_per_epoch=50,
+        batch_size=128,
+        steps_per_epoch=40,
         epochs=20,
         lr=1e-3,
         schedule="cosine",
         placement="run",
-        share_spread=0.15,
         translation="disturb",
         per_video=1.0,
+        normal_rate=0.0,
     ),
 }

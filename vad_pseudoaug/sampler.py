@@ -410,7 +410,13 @@ class PseudoVideoSampler:
         sources = self.sources(label)
         generator = generator or self.generator
         if num_videos is None:
-            num_videos = count_pseudo_videos(len(sources), self.recipe.per_video)
+            per_video = self.recipe.per_video * self.recipe.rate(label)
+            num_videos = count_pseudo_videos(len(sources), per_video)
+            if not num_videos:
+                raise ValueError(
+                    f"the recipe {self.recipe.name!r} makes no pseudo {NAMES[label]} "
+                    "videos unless their number is given: say how many"
+                )
         if num_videos < 1:
             raise ValueError(f"num_videos: expected at least 1, got {num_videos}")
         order = order_sources(len(sources), num_videos, generator=generator)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, IterableDataset, Subset
 
 from .features import Layout, as_float32, read_features, read_list, to_canonical
 from .items import detect_format
@@ -127,6 +127,14 @@ class VideoSet(Sequence[NDArray[np.float32]]):
 
     def __iter__(self) -> Iterator[NDArray[np.float32]]:
         return (self[i] for i in range(len(self)))
+
+    def part(self, indices: Sequence[int]) -> VideoSet:
+        """Return some of the videos, by their files where they have any."""
+        if self.paths is None:
+            source: Any = Subset(self, list(indices))  # type: ignore[arg-type]
+        else:
+            source = [self.paths[i] for i in indices]
+        return VideoSet(source, layout=self.layout, key=self.key, name=self.name)
 
     def tensor(self, index: int) -> Tensor:
         """Return video `index` as a float32 CPU tensor `(N, T, D)`, a copy."""

@@ -1,0 +1,202 @@
+"""Do no harm: how many pseudo videos to mix in, decided on training videos alone.
+
+Whether pseudo videos help depends on the features, on the host and on the seed. So it
+is tried: the training videos are dealt into parts, and for each part a sampler is
+fitted and the host trained on the others, with pseudo videos and without; what was left
+out judges. Where the gain is not clear of its own error, none are mixed in.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from torch.utils.data import ConcatDataset
+
+from .baseline import Baseline, deal
+from .metrics import roc_auc
+from .randomness import make_generator
+from .recipe import Recipe
+from .sampler import PseudoVideoSampler
+from .vae import ABNORMAL, NORMAL
+from .videos import VideoSet, VideoSource, as_pair
+
+logger = logging.getLogger("vad_pseudoaug")
+
+Score: TypeAlias = Callable[[NDArray[np.float32]], NDArray[Any]]
+Train: TypeAlias = Callable[..., Score]
+CANDIDATES = (0.25, 0.5)
+FOLDS = 3
+TOP_SHARE = 0.2  # of an abnormal video's snippets that the figure takes for abnormal
+
+
+class Choice(NamedTuple):
+    """What was chosen, and by which figures.
+
+    Attributes:
+        p: Probability with which an abnormal video is to be a pseudo video.
+        gains: For each p tried, the gain of each part over no pseudo videos, `(K,)`.
+    """
+
+    p: float
+    gains: dict[float, NDArray[np.float64]]
+
+    @property
+    def reason(self) -> str:
+        """The choice in a sentence."""
+        tried = ", ".join(
+            f"p={p:g}: {100 * gain:+.1f} +- {100 * error:.1f}"
+            for p, (gain, error) in self.summary().items()
+        )
+        return (
+            f"p={self.p:g} chosen on held-out training videos; points of AUC against "
+            f"none, with the standard error: {tried}"
+        )
+
+    def summary(self) -> dict[float, tuple[float, float]]:
+        """For each p tried, the mean gain and its standard error."""
+        return {
+            p: (float(own.mean()), float(own.std(ddof=1)) / math.sqrt(len(own)))
+            for p, own in self.gains.items()
+        }
+
+
+def choose_p(
+    normal: VideoSource,
+    abnormal: VideoSource,
+    *,
+    recipe: str | Recipe = "robust",
+    train: Train | None = None,
+    candidates: Sequence[float] = CANDIDATES,
+    folds: int = FOLDS,
+    seed: int = 0,
+    progress: bool | None = None,
+    **choices: Any,
+) -> Choice:
+    """Choose how many pseudo videos help a host, on training videos alone.
+
+    Args:
+        normal: Normal training videos.
+        abnormal: Abnormal ones.
+        recipe: Of the sampler, which is fitted anew for each part.
+        train: The host: `train(normal, abnormal, seed)` gives a score function, from
+            features `(N, T, D)` to `(T,)`. None takes the built-in MIL baseline.
+        candidates: What is tried beside 0, each in (0, 1).
+        folds: Number of parts, at least 2.
+        seed: Of the parts, samplers and hosts.
+        progress: Show bars; None decides by the terminal.
+        **choices: Choices of the recipe to change.
+
+    Returns:
+        The p of the largest mean gain, if that exceeds its standard error over the
+        parts; else 0.
+
+    Raises:
+        ValueError: If there are too few videos to leave some out.
+    """
+    sets = as_pair(normal, abnormal)
+    if not 2 <= folds <= min(map(len, sets)):
+        raise ValueError(
+            f"folds: expected 2 or more, and no more than {len(sets[0])} normal and "
+            f"{len(sets[1])} abnormal videos, got {folds}"
+        )
+    if not candidates or not all(0 < p < 1 for p in candidates):
+        raise ValueError(f"candidates: expected values in (0, 1), got {candidates}")
+    chosen = Recipe.named(recipe, **choices)
+    train = train or _train_baseline
+    parts = [
+        deal(len(videos), folds, generator=make_generator(seed, 7, label))
+        for label, videos in enumerate(sets)
+    ]
+    gains: dict[float, list[float]] = {p: [] for p in candidates}
+    for fold in range(folds):
+        kept, left_out = (
+            [
+                videos.part([i for i, own in enumerate(dealt) if (own == fold) is out])
+                for videos, dealt in zip(sets, parts, strict=True)
+            ]
+            for out in (False, True)
+        )
+        sampler = PseudoVideoSampler.fit(
+            *kept, recipe=chosen, seed=seed, progress=progress
+        )
+        alone = separation(train(kept[NORMAL], kept[ABNORMAL], seed), *left_out)
+        for p in candidates:
+            mixed = mix_in(kept[NORMAL], kept[ABNORMAL], sampler, p, seed=seed)
+            gains[p].append(separation(train(*mixed, seed), *left_out) - alone)
+    found = {p: np.array(own) for p, own in gains.items()}
+    choice = Choice(0.0, found)
+    clear = [p for p, (gain, error) in choice.summary().items() if gain > error]
+    if clear:
+        choice = choice._replace(p=max(clear, key=lambda p: found[p].mean()))
+    logger.info("%s", choice.reason)
+    return choice
+
+
+def mix_in(
+    normal: VideoSet,
+    abnormal: VideoSet,
+    sampler: PseudoVideoSampler,
+    p: float,
+    *,
+    seed: int = 0,
+) -> tuple[Any, Any]:
+    """Add so many pseudo videos to each class that a share p of it is pseudo.
+
+    Of normal videos, the share is that times the recipe's `normal_rate`.
+    """
+    mixed: list[Any] = []
+    for label, videos in enumerate((normal, abnormal)):
+        count = count_mixed(len(videos), p * sampler.recipe.rate(label))
+        if not count:
+            mixed.append(videos)
+            continue
+        made = sampler.draw(
+            count, label=label, generator=make_generator(seed, 8, label)
+        )
+        more = [video.features.numpy() for video in made.unbind()]
+        mixed.append(ConcatDataset([videos, more]))  # type: ignore[list-item]
+    return mixed[NORMAL], mixed[ABNORMAL]
+
+
+def count_mixed(num_videos: int, share: float) -> int:
+    """Return how many pseudo videos, added to real ones, are a share of them all.
+
+    Example:
+        >>> count_mixed(63, 0.5), count_mixed(63, 0.25)
+        (63, 21)
+    """
+    return round(num_videos * share / (1 - share))
+
+
+def separation(score: Score, normal: VideoSet, abnormal: VideoSet) -> float:
+    """Judge a scorer by video labels alone: an AUC of snippets, in [0, 1].
+
+    All snippets of normal videos against the highest fifth of each abnormal video: what
+    comes nearest to the frame-level AUC where no frame is labelled.
+    """
+    negatives = [np.asarray(score(video)) for video in normal]
+    positives = []
+    for video in abnormal:
+        scores = np.sort(np.asarray(score(video)))
+        positives.append(scores[-math.ceil(TOP_SHARE * len(scores)) :])
+    scores = np.concatenate([*negatives, *positives])
+    labels = np.repeat((0, 1), [sum(map(len, own)) for own in (negatives, positives)])
+    return roc_auc(labels, scores)
+
+
+def _train_baseline(normal: Any, abnormal: Any, seed: int) -> Score:
+    """Train the built-in baseline as a MIL host does: its highest segments count."""
+    model = Baseline.fit(
+        normal,
+        abnormal,
+        recipe=Recipe.named("robust"),
+        validation_share=0,
+        seed=seed,
+        progress=False,
+    )
+    return lambda video: model.score([video])[0]
