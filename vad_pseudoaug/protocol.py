@@ -168,7 +168,8 @@ class Data:
 
     Attributes:
         kind: "ped2", the features that are shipped, a new draw for each seed;
-            "folder", see `read_folder`; "lists", see `read_split`.
+            "synthetic", see `synthetic_set`, a new set for each seed; "folder", see
+            `read_folder`; "lists", see `read_split`.
         paths: Names and paths that the kind needs.
         layout: Order of the axes of features in files.
         standardise: See `Split.standardised`.
@@ -185,6 +186,10 @@ class Data:
         """Return the split of a run."""
         if self.kind == "ped2":
             split = ped2_split(seed)
+        elif self.kind == "synthetic":
+            from .synthetic import synthetic_set  # made of the classes of this module
+
+            split = synthetic_set(seed).split
         elif self.kind == "folder":
             split = read_folder(self.paths["folder"])
         else:

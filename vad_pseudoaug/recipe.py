@@ -276,6 +276,7 @@ RECIPES: Mapping[str, Recipe] = {
         selection="ranked",
         top_share=0.3,
         normal_quantile=0.95,
+        min_run=2,
         hidden_dims=(512,),
         latent_dim=64,
         standardise=True,
