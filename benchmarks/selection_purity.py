@@ -55,11 +55,8 @@ def main() -> None:
         print(json.dumps(means, indent=2))
         return
     print(f"{'selection':<24}{'purity':>8}{'selected':>10}{'found':>8}")
-    for name, own in means.items():
-        print(
-            f"{name:<24}"
-            + "".join(f"{v:>{w}.2f}" for v, w in zip(own, (8, 10, 8), strict=True))
-        )
+    for name, (purity, share, found) in means.items():
+        print(f"{name:<24}{purity:>8.2f}{share:>10.2f}{found:>8.2f}")
 
 
 if __name__ == "__main__":
