@@ -163,6 +163,7 @@ class Recipe:
             "suspicious_quantile",
             "kl_warmup",
             "share_spread",
+            "normal_rate",
         ):
             value = getattr(self, name)
             if value > 1:
