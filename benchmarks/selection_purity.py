@@ -1,4 +1,4 @@
-"""How pure is what the abnormal decoder learns of? On the synthetic set, truth is known.
+"""How pure is what the abnormal decoder learns of? On a set whose truth is known.
 
     python benchmarks/selection_purity.py            # a table, 5 seeds
     python benchmarks/selection_purity.py --json
