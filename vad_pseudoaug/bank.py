@@ -73,13 +73,16 @@ class Bank(NamedTuple):
             or runs.ndim != 4
             or runs.shape[3] != feature_dim
             or lengths.shape != runs.shape[:1]
-            or not len(runs)
+            or lengths.dtype != torch.int64
+            or not runs.is_floating_point()
+            or 0 in runs.shape
             or not 1 <= int(lengths.min()) <= int(lengths.max()) <= runs.shape[2]
+            or not bool(runs.isfinite().all())
         ):
             shapes = {k: tuple(v.shape) for k, v in tensors.items()}
             raise CheckpointError(
-                f"the checkpoint's bank: expected runs (R, N, L, {feature_dim}) and "
-                f"their lengths (R,), got {shapes}"
+                f"the checkpoint's bank: expected finite runs (R, N, L, "
+                f"{feature_dim}) and their lengths (R,), got {shapes}"
             )
         return cls(runs, lengths)
 
