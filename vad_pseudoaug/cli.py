@@ -12,6 +12,7 @@ from typing import Any
 
 from . import __version__
 from .cli_evidence import add_check, add_compare
+from .cli_inspect import add_inspect
 from .recipe import RECIPES, Recipe
 
 EPILOG = """
@@ -19,6 +20,7 @@ a first run, on real features that come with the package:
   vad-pseudoaug demo
 
 on your own features, one .npy a video, (T, D) or (T, N, D), named in two list files:
+  vad-pseudoaug inspect normal.list
   vad-pseudoaug fit --normal normal.list --abnormal abnormal.list -o run/
   vad-pseudoaug generate run/ --per-video 2 -o pseudo/
 and add pseudo/pseudo_normal.list and pseudo/pseudo_abnormal.list to the training lists.
@@ -128,6 +130,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--draws", type=int, default=5, help="paired runs, >= 2 [5]")
     demo.set_defaults(run=_demo)
 
+    add_inspect(commands)
     add_check(commands)
     add_compare(commands)
     return parser
