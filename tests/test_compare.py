@@ -1,12 +1,14 @@
 """Paired comparisons: what is run, kept, resumed and summarised."""
 
 import csv
+import itertools
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from vad_pseudoaug import compare
+from vad_pseudoaug import Recipe, compare
 from vad_pseudoaug.arms import Arm
 from vad_pseudoaug.checkpoint import CheckpointError
 from vad_pseudoaug.compare import Comparison, find_host, load_runs, run_comparison
@@ -225,7 +227,9 @@ def test_runs_that_are_there_can_be_read_alone(done):
 
 
 def test_the_papers_tables_are_experiments():
-    assert {"all", "table3", "table4", "table5", "table6"} == set(EXPERIMENTS)
+    assert {"all", "ablation", "table3", "table4", "table5", "table6"} == set(
+        EXPERIMENTS
+    )
     assert find_experiment("table4").hosts == ("rtfm",)
     widths = [
         (*arm.choices["hidden_dims"], arm.choices["latent_dim"])
@@ -239,6 +243,17 @@ def test_the_papers_tables_are_experiments():
     assert [arm.per_video for arm in find_experiment("table6").arms[1:]] == [0.5, 1, 2]
     with pytest.raises(ValueError, match="unknown experiment 'table7'"):
         find_experiment("table7")
+
+
+def test_the_ablation_ends_at_the_robust_recipe():
+    first, paper, *steps, last = find_experiment("ablation").arms
+    assert (first.name, paper.kind, last.kind) == ("none", "paper", "robust")
+    made = [Recipe.named("paper", **arm.choices) for arm in steps]
+    for before, after in itertools.pairwise([Recipe.named("paper"), *made]):
+        assert before != after
+    # What is left are the number of pseudo videos and the name.
+    robust = Recipe.named("robust")
+    assert replace(made[-1], name="robust", per_video=robust.per_video) == robust
 
 
 def test_arms_are_read_from_text():

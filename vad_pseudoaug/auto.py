@@ -29,8 +29,8 @@ logger = logging.getLogger("vad_pseudoaug")
 
 Score: TypeAlias = Callable[[NDArray[np.float32]], NDArray[Any]]
 Train: TypeAlias = Callable[..., Score]
-CANDIDATES = (0.25, 0.5)
-FOLDS = 3
+TRIED = (0.25, 0.5)
+PARTS = 3
 TOP_SHARE = 0.2  # of an abnormal video's snippets that the figure takes for abnormal
 
 
@@ -71,8 +71,8 @@ def choose_p(
     *,
     recipe: str | Recipe = "robust",
     train: Train | None = None,
-    candidates: Sequence[float] = CANDIDATES,
-    folds: int = FOLDS,
+    tried: Sequence[float] = TRIED,
+    parts: int = PARTS,
     seed: int = 0,
     progress: bool | None = None,
     **choices: Any,
@@ -85,8 +85,8 @@ def choose_p(
         recipe: Of the sampler, which is fitted anew for each part.
         train: The host: `train(normal, abnormal, seed)` gives a score function, from
             features `(N, T, D)` to `(T,)`. None takes the built-in MIL baseline.
-        candidates: What is tried beside 0, each in (0, 1).
-        folds: Number of parts, at least 2.
+        tried: What is tried beside 0, each in (0, 1).
+        parts: Number of parts, at least 2.
         seed: Of the parts, samplers and hosts.
         progress: Show bars; None decides by the terminal.
         **choices: Choices of the recipe to change.
@@ -99,25 +99,25 @@ def choose_p(
         ValueError: If there are too few videos to leave some out.
     """
     sets = as_pair(normal, abnormal)
-    if not 2 <= folds <= min(map(len, sets)):
+    if not 2 <= parts <= min(map(len, sets)):
         raise ValueError(
-            f"folds: expected 2 or more, and no more than {len(sets[0])} normal and "
-            f"{len(sets[1])} abnormal videos, got {folds}"
+            f"parts: expected 2 or more, and no more than {len(sets[0])} normal and "
+            f"{len(sets[1])} abnormal videos, got {parts}"
         )
-    if not candidates or not all(0 < p < 1 for p in candidates):
-        raise ValueError(f"candidates: expected values in (0, 1), got {candidates}")
+    if not tried or not all(0 < p < 1 for p in tried):
+        raise ValueError(f"tried: expected values in (0, 1), got {tried}")
     chosen = Recipe.named(recipe, **choices)
     train = train or _train_baseline
-    parts = [
-        deal(len(videos), folds, generator=make_generator(seed, 7, label))
+    dealt = [
+        deal(len(videos), parts, generator=make_generator(seed, 7, label))
         for label, videos in enumerate(sets)
     ]
-    gains: dict[float, list[float]] = {p: [] for p in candidates}
-    for fold in range(folds):
+    gains: dict[float, list[float]] = {p: [] for p in tried}
+    for part in range(parts):
         kept, left_out = (
             [
-                videos.part([i for i, own in enumerate(dealt) if (own == fold) is out])
-                for videos, dealt in zip(sets, parts, strict=True)
+                videos.part([i for i, at in enumerate(numbers) if (at == part) is out])
+                for videos, numbers in zip(sets, dealt, strict=True)
             ]
             for out in (False, True)
         )
@@ -125,7 +125,7 @@ def choose_p(
             *kept, recipe=chosen, seed=seed, progress=progress
         )
         alone = separation(train(kept[NORMAL], kept[ABNORMAL], seed), *left_out)
-        for p in candidates:
+        for p in tried:
             mixed = mix_in(kept[NORMAL], kept[ABNORMAL], sampler, p, seed=seed)
             gains[p].append(separation(train(*mixed, seed), *left_out) - alone)
     found = {p: np.array(own) for p, own in gains.items()}

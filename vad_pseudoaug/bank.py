@@ -24,7 +24,7 @@ class Bank(NamedTuple):
     """Runs of consecutive real snippets of one class, the shorter ones zero-padded.
 
     Attributes:
-        runs: `(R, N, L, D)` float16.
+        runs: `(R, N, L, D)` float16, or float32 where features are too large for it.
         lengths: `(R,)` int64, true lengths.
     """
 
@@ -47,6 +47,18 @@ class Bank(NamedTuple):
         )
         return stretched.transpose(1, 2)
 
+    def draw(self, video: Tensor, length: int, generator: torch.Generator) -> Tensor:
+        """Take a random run for a video `(N, T, D)`: `(N, length, D)`, like it.
+
+        A video of fewer or more crops than the runs have takes theirs in turn.
+        """
+        number = torch.randint(
+            len(self), (), generator=generator, device=generator.device
+        )
+        run = self.take(int(number), length)
+        crops = torch.arange(len(video), device=run.device) % len(run)
+        return run[crops].to(video)
+
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor], feature_dim: int) -> Bank:
         """Build a bank from the entries of a checkpoint.
@@ -61,13 +73,16 @@ class Bank(NamedTuple):
             or runs.ndim != 4
             or runs.shape[3] != feature_dim
             or lengths.shape != runs.shape[:1]
-            or not len(runs)
+            or lengths.dtype != torch.int64
+            or not runs.is_floating_point()
+            or 0 in runs.shape
             or not 1 <= int(lengths.min()) <= int(lengths.max()) <= runs.shape[2]
+            or not bool(runs.isfinite().all())
         ):
             shapes = {k: tuple(v.shape) for k, v in tensors.items()}
             raise CheckpointError(
-                f"the checkpoint's bank: expected runs (R, N, L, {feature_dim}) and "
-                f"their lengths (R,), got {shapes}"
+                f"the checkpoint's bank: expected finite runs (R, N, L, "
+                f"{feature_dim}) and their lengths (R,), got {shapes}"
             )
         return cls(runs, lengths)
 
@@ -75,7 +90,7 @@ class Bank(NamedTuple):
 def build_bank(
     videos: VideoSet, masks: Sequence[NDArray[np.bool_]] | None, *, seed: int
 ) -> Bank:
-    """Collect runs of videos: of each as many as of the others, within bounds.
+    """Collect the runs of videos, or a random part of them where not all fit.
 
     Args:
         videos: Of one class.
@@ -93,14 +108,15 @@ def build_bank(
     order = torch.randperm(len(places), generator=make_generator(seed, 5), device="cpu")
     taken = sorted(order[:most].tolist())
     shape = (len(taken), videos.num_crops, length, videos.feature_dim)
-    runs = torch.zeros(shape, dtype=torch.float16, device="cpu")
+    runs = torch.zeros(shape, dtype=torch.float32, device="cpu")
     lengths = torch.zeros(len(taken), dtype=torch.int64, device="cpu")
     for row, number in enumerate(taken):
         video, start, end = places[number]
         run = torch.from_numpy(np.array(videos[video][:, start:end], order="C"))
-        runs[row, :, : end - start] = run.half()
+        runs[row, :, : end - start] = run
         lengths[row] = end - start
-    return Bank(runs, lengths)
+    half = runs.half()
+    return Bank(half if bool(half.isfinite().all()) else runs, lengths)
 
 
 def _runs(

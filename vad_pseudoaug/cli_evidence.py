@@ -64,9 +64,9 @@ def add_compare(commands: Any) -> None:
     data.add_argument(
         "--data",
         default="ped2",
-        metavar="ped2|FOLDER",
-        help="UCSD Ped2, or a folder of train.csv, test.csv, features.npz and "
-        "frame_labels_test.npz [ped2]",
+        metavar="ped2|synthetic|FOLDER",
+        help="UCSD Ped2, a synthetic set of sparse anomalies, or a folder of "
+        "train.csv, test.csv, features.npz and frame_labels_test.npz [ped2]",
     )
     for name, text in (
         ("normal", "list file of normal training videos, in place of --data"),
@@ -189,8 +189,8 @@ def _paths(options: argparse.Namespace) -> tuple[str, dict[str, str]]:
     }
     given = {name: path for name, path in lists.items() if path is not None}
     if not given:
-        if options.data == "ped2":
-            return "ped2", {}
+        if options.data in ("ped2", "synthetic"):
+            return options.data, {}
         return "folder", {"folder": options.data}
     if len(given) < len(lists) or options.data != "ped2":
         raise ValueError(

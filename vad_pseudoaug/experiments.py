@@ -30,10 +30,54 @@ ARCHITECTURES: Mapping[str, Mapping[str, object]] = {
     "Arch2": {"hidden_dims": (1024, 512, 256), "latent_dim": 128},
     "Arch3": {"hidden_dims": (1024, 512, 512, 256), "latent_dim": 256},
 }
+SELECTION = {
+    "selection": "ranked",
+    "baseline_pooling": "top",
+    "baseline_dropout": 0.5,
+    "top_share": 0.3,
+    "min_run": 2,
+}
+MODEL = {
+    "hidden_dims": (512,),
+    "latent_dim": 64,
+    "standardise": True,
+    "alpha": 1.0,
+    "variance": "fitted",
+    "kl_warmup": 0.2,
+    "batching": "mixed",
+    "batch_size": 128,
+    "steps_per_epoch": 40,
+    "epochs": 20,
+    "lr": 1e-3,
+    "schedule": "cosine",
+}
+# From the paper's recipe to the robust one, a choice at a time, each beside those
+# before it.
+STEPS: Mapping[str, Mapping[str, object]] = {
+    "purer selection": SELECTION,
+    "model": MODEL,
+    "one run": {"placement": "run", "noise": "correlated"},
+    "residual": {"translation": "residual"},
+    "graft": {"translation": "graft"},
+    "abnormal alone": {"normal_rate": 0.0},
+}
+
+
+def ablation() -> list[Arm]:
+    """Return the arms from `none` over `paper` to `robust`."""
+    arms = [NONE, PAPER]
+    choices: Mapping[str, object] = {}
+    for name, own in STEPS.items():
+        choices = {**choices, **own}
+        arms.append(Arm(f"+ {name}", "paper", choices=choices))
+    return [*arms, Arm("robust", "robust")]
+
+
 EXPERIMENTS: Mapping[str, Experiment] = {
     "all": Experiment(
         [Arm(kind, kind) for kind in KINDS], ("mlp", "rtfm"), ("cutmix", "mean-shift")
     ),
+    "ablation": Experiment(ablation(), ("mlp", "rtfm")),
     # Table 3 and figures 4 and 5.
     "table3": Experiment([NONE, PAPER], ("mlp",)),
     # Table 4's pair that can be trained here; its other rows are published figures.

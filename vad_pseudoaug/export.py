@@ -129,7 +129,12 @@ def export_videos(
                     (shard.file(j), None) for j in shard.jobs if j.label == label
                 )
             with atomic_path(path) as temporary:
-                temporary.write_text("".join(f"{r}\n" for r in rows), encoding="utf-8")
+                # Names of sources that are not UTF-8 go out as they came in.
+                temporary.write_text(
+                    "".join(f"{row}\n" for row in rows),
+                    encoding="utf-8",
+                    errors="surrogateescape",
+                )
     num_normal = sum(job.label == NORMAL for job in jobs)
     return Export(
         lists[NORMAL],

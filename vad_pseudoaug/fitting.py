@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, TypeAlias
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from .bank import Bank, build_bank
 from .baseline import Baseline, cross_scores
+from .items import to_numpy
 from .profile import FeatureProfile, feature_moments, measure_profile
 from .recipe import Recipe
 from .selection import Selection, select_above, select_ranked
@@ -113,9 +114,15 @@ def score_videos(scores: GivenScores, videos: VideoSet, label: int) -> Scores:
         ValueError: If there is not one finite score a snippet.
     """
     if callable(scores):
-        found = [np.asarray(scores(video)) for video in videos]
+        given: Iterable[Any] = (scores(video) for video in videos)
+    elif len(scores) == 2:
+        given = scores[label]
     else:
-        found = [np.asarray(own) for own in scores[label]]
+        raise ValueError(
+            "scores: expected a function, or a pair of the scores of normal and of "
+            f"abnormal videos, got {len(scores)} members"
+        )
+    found = [np.asarray(to_numpy(own), dtype=np.float64) for own in given]
     if len(found) != len(videos):
         raise ValueError(
             f"scores: expected those of {len(videos)} {videos.name} videos, got "
@@ -164,7 +171,9 @@ def fit_vae(
         scorer = Baseline.fit(
             normal, abnormal, recipe=recipe, validation_share=0, **options
         )
-        normal_scores = selected.normal_scores or scorer.score(normal)
+        # Scores that are given are on a scale of their own.
+        own = None if scores is not None else selected.normal_scores
+        normal_scores = own or scorer.score(normal)
         limit = np.quantile(np.concatenate(normal_scores), recipe.suspicious_quantile)
         profile = replace(profile, suspicious=float(limit))
     banks = {}

@@ -30,7 +30,8 @@ class FeatureProfile:
         unit_norm: Whether all training snippets have L2 norm 1, as some hosts' do.
         correlation: Of the latent means of a snippet and the next one, within a video.
         real_norms: For each class, normal first, 101 quantiles of the L2 norms of its
-            training snippets (of abnormal videos the selected ones); () is unknown.
+            training snippets (of abnormal videos the selected ones); () is unknown,
+            as of abnormal ones where there were none.
         generated_norms: The same of generated snippets, before they are matched.
         suspicious: Baseline score above which a snippet of an abnormal video may be
             abnormal.
@@ -47,12 +48,14 @@ class FeatureProfile:
         """Scale generated snippets so that their norms spread as real ones do.
 
         The quantile map of norms: the median generated norm becomes the median real
-        one, and so on. Directions are kept.
+        one, and so on. Directions are kept. Where a class is unknown, nothing changes.
 
         Args:
             rows: `(M, D)`, generated.
             label: The class that they claim.
         """
+        if not self.generated_norms[label] or not self.real_norms[label]:
+            return rows
         norms: Tensor = torch.linalg.vector_norm(rows, dim=1)
         wanted = np.interp(
             norms.detach().cpu().double().numpy(),
@@ -81,7 +84,8 @@ class FeatureProfile:
             }
             found = cls(**{**saved, **tables})
             sizes = {len(table) for own in tables.values() for table in own}
-            if not sizes <= {len(QUANTILES)}:
+            counts = {len(own) for own in tables.values()}
+            if not sizes <= {0, len(QUANTILES)} or not counts <= {0, 2}:
                 raise ValueError(f"tables of {sorted(sizes)} values")
         except (TypeError, KeyError, ValueError) as error:
             raise CheckpointError(f"the checkpoint's 'profile': {error}") from error
@@ -96,10 +100,11 @@ def measure_profile(
 ) -> FeatureProfile:
     """Measure the training videos, in one pass over each."""
     non_negative = unit_norm = True
-    real_norms = []
+    real_norms: list[Table] = []
     correlations: list[float] = []
     for videos, masks in ((normal, None), (abnormal, selection.masks)):
         if videos is None:
+            real_norms.append(())
             continue
         norms = []
         for number, video in enumerate(videos):

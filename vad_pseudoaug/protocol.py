@@ -159,7 +159,7 @@ def ped2_split(draw: int = 0) -> Split:
         order = torch.randperm(len(videos), generator=generator, device="cpu").tolist()
         train.append([videos[i] for i in sorted(order[:count])])
         test += [videos[i] for i in sorted(order[count:])]
-    return Split(train[0], train[1], _label(test, folder / "frame_labels"))
+    return Split(train[0], train[1], label_videos(test, folder / "frame_labels"))
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,8 @@ class Data:
 
     Attributes:
         kind: "ped2", the features that are shipped, a new draw for each seed;
-            "folder", see `read_folder`; "lists", see `read_split`.
+            "synthetic", see `synthetic_set`, a new set for each seed; "folder", see
+            `read_folder`; "lists", see `read_split`.
         paths: Names and paths that the kind needs.
         layout: Order of the axes of features in files.
         standardise: See `Split.standardised`.
@@ -185,6 +186,10 @@ class Data:
         """Return the split of a run."""
         if self.kind == "ped2":
             split = ped2_split(seed)
+        elif self.kind == "synthetic":
+            from .synthetic import synthetic_set  # made of the classes of this module
+
+            split = synthetic_set(seed).split
         elif self.kind == "folder":
             split = read_folder(self.paths["folder"])
         else:
@@ -214,7 +219,7 @@ def read_split(
     return Split(
         VideoSet(normal, layout=layout, name="normal"),
         VideoSet(abnormal, layout=layout, name="abnormal"),
-        _label(read_list(test), truth, layout),
+        label_videos(read_list(test), truth, layout),
     )
 
 
@@ -276,11 +281,12 @@ def _read_table(path: Path) -> dict[str, int]:
     return rows
 
 
-def _label(
+def label_videos(
     paths: Sequence[Path],
     truth: str | os.PathLike[str],
     layout: Layout | None = None,
 ) -> list[LabelledVideo]:
+    """Read test videos and their frame labels; see `read_ground_truth`."""
     names = [path.stem for path in paths]
     features = [read_features(path, layout=layout) for path in paths]
     lengths = [SNIPPET_FRAMES * video.shape[1] for video in features]

@@ -163,6 +163,7 @@ class Recipe:
             "suspicious_quantile",
             "kl_warmup",
             "share_spread",
+            "normal_rate",
         ):
             value = getattr(self, name)
             if value > 1:
@@ -276,6 +277,7 @@ RECIPES: Mapping[str, Recipe] = {
         selection="ranked",
         top_share=0.3,
         normal_quantile=0.95,
+        min_run=2,
         hidden_dims=(512,),
         latent_dim=64,
         standardise=True,

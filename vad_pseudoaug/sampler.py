@@ -35,8 +35,9 @@ from .generation import (
     order_sources,
     translate_rows,
 )
+from .items import as_tensor
 from .one_class import DISTURBANCES, disturb
-from .profile import FeatureProfile, quantile_table
+from .profile import FeatureProfile, Table, quantile_table
 from .randomness import make_generator
 from .recipe import Recipe
 from .training import History
@@ -144,7 +145,7 @@ class PseudoVideoSampler:
             vae,
             recipe=self.recipe,
             profile=self.profile,
-            scorer=self.scorer,
+            scorer=self.scorer and copy.deepcopy(self.scorer).cpu(),
             banks=self.banks,
             seed=self.seed,
         )
@@ -186,19 +187,13 @@ class PseudoVideoSampler:
             The pseudo videos, features in the shape, dtype and on the device given.
 
         Raises:
-            TypeError: If the features are no array and no tensor.
+            TypeError: If the features are no array and no tensor of floating numbers.
             ValueError: If label, shape or feature size is not as said, or a value is
                 not finite.
         """
         if label not in (NORMAL, ABNORMAL):
             raise ValueError(f"label: expected 0 or 1, got {label!r}")
-        if isinstance(features, np.ndarray):
-            features = torch.from_numpy(features)
-        if not isinstance(features, Tensor):
-            raise TypeError(
-                f"features: expected an array or tensor, got {type(features).__name__}"
-            )
-        given = features
+        given = as_tensor(features)
         batch = given.reshape((1,) * (4 - given.ndim) + given.shape)  # (B, N, T, D)
         if given.ndim not in (2, 3, 4) or 0 in given.shape:
             raise ValueError(
@@ -267,11 +262,7 @@ class PseudoVideoSampler:
         """Return what the generated snippets of a video start from, `(N, M, D)`."""
         where = plan.where
         if self.recipe.translation == "graft":
-            bank = self.banks[label]
-            number = torch.randint(
-                len(bank), (), generator=generator, device=generator.device
-            )
-            return bank.take(int(number), len(where)).to(video)
+            return self.banks[label].draw(video, len(where), generator)
         if self.recipe.translation == "disturb" and label == ABNORMAL:
             kinds = len(DISTURBANCES)
             kind = torch.randint(
@@ -351,7 +342,7 @@ class PseudoVideoSampler:
 
     def _calibrate(self) -> None:
         """Learn how the norms of generated snippets spread, to match them."""
-        tables = []
+        tables: list[Table] = [(), ()]
         for label in (NORMAL, ABNORMAL):
             if (self.normal, self.abnormal)[1 - label] is None:
                 continue
@@ -364,7 +355,7 @@ class PseudoVideoSampler:
                 )
                 made = pseudo.features[:, pseudo.pseudo_mask]
                 norms.append(made.norm(dim=-1).numpy())
-            tables.append(quantile_table(norms))
+            tables[label] = quantile_table(norms)
         self.profile = replace(self.profile, generated_norms=tuple(tables))
 
     def sources(self, label: int) -> VideoSet:
@@ -490,12 +481,13 @@ class PseudoVideoSampler:
         if recipe is None:
             recipe = "one-class" if abnormal is None else "paper"
         chosen, device = Recipe.named(recipe, **choices), as_device(device)
+        given = scores is not None
         if abnormal is not None:
             normal, abnormal = as_pair(normal, abnormal, layout=layout, key=key)
-        elif chosen.translation != "disturb":
+        elif chosen.translation != "disturb" or chosen.needs_scorer or given:
             raise ValueError(
                 f"the recipe {chosen.name!r} learns of abnormal videos, got none: "
-                "give them, or take the recipe 'one-class'"
+                "give them, or take the recipe 'one-class' without scores"
             )
         else:
             normal = VideoSet(normal, layout=layout, key=key, name="normal")
@@ -585,11 +577,10 @@ class PseudoVideoSampler:
             FileNotFoundError: If there is no checkpoint.
             CheckpointError: If it is broken, of another kind or of a newer version.
         """
+        device = as_device(device)
         config, tensors = read_checkpoint(folder, cls.__name__, _ENTRIES)
         parts = split_tensors(tensors)
-        vae = MultiTaskVAE.from_tensors(
-            config["vae"], parts.pop("", {}), device=as_device(device)
-        )
+        vae = MultiTaskVAE.from_tensors(config["vae"], parts.pop("", {}), device=device)
         feature_dim, scorer = vae.config.feature_dim, None
         if "scorer" in parts:
             scorer = Baseline.from_tensors(parts["scorer"], feature_dim)

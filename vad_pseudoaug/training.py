@@ -70,6 +70,7 @@ def train_vae(
         FloatingPointError: If the loss is no longer finite. The model then has the
             weights of the last complete epoch.
     """
+    model.train()
     optimiser = _adam(model, recipe.lr)
     feed = _Feed(normal, abnormal, selection, recipe, seed)
     run = {"seed": seed, "recipe": recipe.to_dict(), "selection": selection.to_dict()}

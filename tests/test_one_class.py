@@ -1,0 +1,116 @@
+"""Disturbed normal videos: what each disturbance does, and only inside its run."""
+
+import pytest
+import torch
+
+from vad_pseudoaug import PseudoVideoSampler
+from vad_pseudoaug.bank import Bank
+from vad_pseudoaug.one_class import DISTURBANCES, disturb
+from vad_pseudoaug.randomness import make_generator
+
+RUN = torch.tensor([2, 3, 4, 5])
+
+
+@pytest.fixture
+def bank():
+    return Bank(torch.full((1, 2, 4, 12), 7.0), torch.tensor([4]))
+
+
+@pytest.fixture
+def change(vae, bank):
+    def make(kind, *, where=RUN, length=10, seed=0):
+        video = torch.arange(float(length))[None, :, None].expand(2, length, 12)
+        noise = torch.randn(len(where), 4, generator=make_generator(1))
+        made = disturb(
+            video,
+            where,
+            kind,
+            bank=bank,
+            vae=vae,
+            noise=noise,
+            generator=make_generator(seed),
+        )
+        assert made.shape == (2, len(where), 12)
+        return made
+
+    return make
+
+
+def times(made):
+    assert (made == made[:1, :, :1]).all()
+    return made[0, :, 0].tolist()
+
+
+def test_skip_plays_on_at_twice_the_speed(change):
+    assert times(change("skip")) == [2, 4, 6, 8]
+    assert times(change("skip", length=7)) == [2, 4, 6, 6]  # stops at the end
+
+
+def test_repeat_stands_still(change):
+    assert times(change("repeat")) == [2, 2, 2, 2]
+
+
+def test_shuffle_plays_in_another_order(change):
+    orders = [times(change("shuffle", seed=seed)) for seed in range(10)]
+    assert all(sorted(order) == [2, 3, 4, 5] for order in orders)
+    assert len({tuple(order) for order in orders}) > 3
+
+
+def test_foreign_is_a_run_of_the_bank(change):
+    assert times(change("foreign")) == [7, 7, 7, 7]
+
+
+def test_tail_lies_off_the_course_of_the_video(change, vae):
+    found = [change("tail", seed=seed) for seed in range(10)]
+    source = torch.arange(10.0)[RUN][None, :, None]
+    mean, _ = vae.encode(source.expand(1, 4, 12)[0])
+    noise = torch.randn(4, 4, generator=make_generator(1))
+    for seed, made in enumerate(found):
+        draw = torch.rand((), generator=make_generator(seed)).item()
+        far = vae.decode(mean + (2 + 2 * draw) * noise, 0) - vae.decode(mean, 0)
+        torch.testing.assert_close(made, (source + far).expand(2, 4, 12))
+
+
+@pytest.mark.parametrize("kind", DISTURBANCES)
+def test_a_run_never_stays_as_it_was(change, kind):
+    for seed in range(8):
+        one = change(kind, where=torch.tensor([9]), seed=seed)
+        assert (one != 9).any()
+        two = change(kind, where=torch.tensor([8, 9]), seed=seed)
+        assert (two != torch.tensor([8.0, 9.0])[:, None]).any()
+
+
+def test_an_unknown_disturbance_is_refused(change):
+    with pytest.raises(ValueError, match="there is skip, repeat, shuffle, foreign"):
+        change("reverse")
+
+
+def test_a_sampler_of_normal_videos_alone(many_videos, small, tmp_path):
+    normal, abnormal = many_videos
+    sampler = PseudoVideoSampler.fit(normal, **small, share=0.3, folder=tmp_path)
+    assert sampler.recipe.name == "one-class"
+    pseudo = sampler.draw(label=1, generator=make_generator(0))
+    assert pseudo.label == 1
+    assert len(pseudo.source) == len(normal)
+    kinds = set()
+    for one in pseudo.unbind():
+        source = torch.from_numpy(normal[int(one.source)])
+        where = one.pseudo_mask.nonzero().squeeze(1)
+        assert len(where) == max(1, int(0.3 * source.shape[1]))
+        assert where.diff().tolist() == [1] * (len(where) - 1)
+        assert torch.equal(
+            one.features[:, ~one.pseudo_mask], source[:, ~one.pseudo_mask]
+        )
+        changed = (one.features != source).any(dim=-1).all(dim=0)
+        assert changed.any()
+        kinds.add(tuple(changed[where].tolist()))
+    assert len(kinds) > 1  # not one disturbance alone
+    with pytest.raises(ValueError, match="no abnormal videos to make pseudo"):
+        sampler.draw(1, label=0)
+    # A host that has abnormal videos can still ask for pseudo normal ones.
+    made = sampler.sample(torch.from_numpy(abnormal[0]), label=0)
+    assert made.pseudo_mask.all()
+    again = PseudoVideoSampler.from_pretrained(tmp_path, normal=normal)
+    assert torch.equal(
+        again.draw(label=1, generator=make_generator(0)).features, pseudo.features
+    )
