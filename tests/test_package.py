@@ -52,7 +52,25 @@ def test_the_readme_has_the_blocks_that_are_run():
     assert {language for language, _ in BLOCKS} >= {"python", "bash"}
 
 
-@pytest.mark.parametrize("block", [text for kind, text in BLOCKS if kind == "python"])
+def test_the_readme_has_a_running_call_within_20_lines():
+    lines = (ROOT / "README.md").read_text().splitlines()
+    assert any("attach(" in line for line in lines[:20])
+
+
+def test_diff_blocks_only_add():
+    lines = [row for kind, text in BLOCKS if kind == "diff" for row in text.split("\n")]
+    assert lines
+    assert all(row.startswith("+") for row in lines if row)
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        re.sub(r"^\+", "", text, flags=re.MULTILINE)
+        for kind, text in BLOCKS
+        if kind in ("python", "diff")
+    ],
+)
 def test_readme_python_blocks_run(block, host_dataset, vae, tmp_path, monkeypatch):
     from torch.utils.data import DataLoader
 
@@ -89,6 +107,6 @@ def test_readme_python_blocks_run(block, host_dataset, vae, tmp_path, monkeypatc
     ],
 )
 def test_readme_commands_exist(line, monkeypatch, capsys):
-    for name in ("_fit", "_generate", "_demo"):
-        monkeypatch.setattr(f"vad_pseudoaug.cli.{name}", lambda options: None)
+    for name in ("cli._fit", "cli._generate", "cli._demo", "cli_inspect._inspect"):
+        monkeypatch.setattr(f"vad_pseudoaug.{name}", lambda options: None)
     assert main(shlex.split(line, comments=True)[1:]) == 0

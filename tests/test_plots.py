@@ -106,3 +106,18 @@ def test_progress_is_quiet_unless_asked_for(capsys):
         step(loss=1.0)
         step()
     assert "loud" in capsys.readouterr().err
+
+
+def test_a_pseudo_video_is_drawn_over_its_source(sampler):
+    video = np.random.default_rng(0).random((2, 9, 12), dtype=np.float32)
+    pseudo = sampler.sample(video, label=1)
+    axes = plots.plot_pseudo(video, pseudo)
+    shaded = sum(patch.get_width() for patch in axes.patches)
+    mask = pseudo.pseudo_mask.numpy()
+    assert shaded == mask.sum() == 4
+    made, source = (line.get_ydata() for line in axes.get_lines())
+    assert np.allclose(made[~mask], source[~mask])
+    assert (made[mask] - source[mask]).mean() > 0
+    assert axes.get_lines()[0].get_label() == "pseudo abnormal video"
+    with pytest.raises(ValueError, match="unbind"):
+        plots.plot_pseudo(video, sampler.sample(np.stack([video] * 2), label=1))

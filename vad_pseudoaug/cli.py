@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 from . import __version__
 from .cli_evidence import add_check, add_compare
+from .cli_inspect import add_inspect
+from .cli_modes import add_modes
 from .recipe import RECIPES, Recipe
 
 EPILOG = """
@@ -19,6 +19,7 @@ a first run, on real features that come with the package:
   vad-pseudoaug demo
 
 on your own features, one .npy a video, (T, D) or (T, N, D), named in two list files:
+  vad-pseudoaug inspect normal.list
   vad-pseudoaug fit --normal normal.list --abnormal abnormal.list -o run/
   vad-pseudoaug generate run/ --per-video 2 -o pseudo/
 and add pseudo/pseudo_normal.list and pseudo/pseudo_abnormal.list to the training lists.
@@ -49,9 +50,15 @@ def _parser() -> argparse.ArgumentParser:
         description="Train baseline and multi-task VAE on training videos, and write "
         "a checkpoint. Interrupted, the same command goes on where it stopped.",
     )
-    fit.add_argument("--normal", required=True, metavar="LIST", help="normal videos")
+    fit.add_argument("--normal", metavar="LIST", help="normal videos")
     fit.add_argument(
-        "--abnormal", required=True, metavar="LIST", help="abnormal videos"
+        "--abnormal", metavar="LIST", help="abnormal videos; none: recipe one-class"
+    )
+    fit.add_argument(
+        "--config",
+        metavar="FILE",
+        help="RUN/config.json of another run: its recipe, seed and videos, unless "
+        "others are given",
     )
     fit.add_argument("-o", "--output", required=True, metavar="RUN", help="checkpoint")
     fit.add_argument(
@@ -69,9 +76,10 @@ def _parser() -> argparse.ArgumentParser:
         help="set videos that cannot be read aside, and name them in RUN/skipped.json, "
         "instead of stopping at the first; every video is read once more for it",
     )
-    fit.add_argument("--recipe", default="paper", choices=tuple(RECIPES))
+    fit.add_argument("--recipe", choices=tuple(RECIPES), help="[paper]")
     fit.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
-    fit.add_argument("--seed", type=int, default=0)
+    fit.add_argument("--seed", type=int, help="[0]")
+    add_modes(fit)
     choices = fit.add_argument_group("choices of the recipe, with the paper's defaults")
     for one in fields(Recipe):
         if one.name != "name":
@@ -116,6 +124,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     generate.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
     generate.add_argument("--seed", type=int, default=0)
+    add_modes(generate)
     generate.set_defaults(run=_generate)
 
     demo = commands.add_parser(
@@ -128,88 +137,22 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--draws", type=int, default=5, help="paired runs, >= 2 [5]")
     demo.set_defaults(run=_demo)
 
+    add_inspect(commands)
     add_check(commands)
     add_compare(commands)
     return parser
 
 
 def _fit(options: argparse.Namespace) -> None:
-    from .sampler import PseudoVideoSampler
+    from .cli_fit import run_fit
 
-    sources: tuple[Any, Any] = options.normal, options.abnormal
-    report: dict[str, Any] | None = None
-    if options.skip_bad:
-        from .screening import screen_pair
-
-        normal, abnormal = screen_pair(
-            *sources,
-            layout=options.layout,
-            key=options.key,
-            say=lambda line: print(line, file=sys.stderr),
-        )
-        sources = normal.good, abnormal.good
-        report = {"normal": normal.report(), "abnormal": abnormal.report()}
-    choices = {
-        one.name: getattr(options, one.name)
-        for one in fields(Recipe)
-        if one.name != "name" and getattr(options, one.name) is not None
-    }
-    sampler = PseudoVideoSampler.fit(
-        *sources,
-        recipe=options.recipe,
-        seed=options.seed,
-        device=options.device,
-        layout=options.layout,
-        key=options.key,
-        folder=options.output,
-        **choices,
-    )
-    if report is not None:
-        from .checkpoint import write_json
-
-        write_json(Path(options.output) / "skipped.json", report)
-    chosen, last = sampler.selection, sampler.history[-1]
-    print(
-        f"{chosen['num_selected']} of {chosen['num_snippets']} snippets of abnormal "
-        f"videos selected; squared error {last['reconstruction_normal']:.3g} normal, "
-        f"{last['reconstruction_abnormal']:.3g} abnormal\nwrote {options.output}"
-    )
+    run_fit(options)
 
 
 def _generate(options: argparse.Namespace) -> None:
-    from .export import export_videos
-    from .sampler import PseudoVideoSampler
+    from .cli_generate import run_generate
 
-    device = options.device
-    if device == "cuda":  # torchrun's processes each have a GPU of their own
-        device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
-    sampler = PseudoVideoSampler.from_pretrained(
-        options.checkpoint,
-        normal=options.normal,
-        abnormal=options.abnormal,
-        device=device,
-    )
-    done = export_videos(
-        sampler,
-        options.output,
-        per_video=options.per_video,
-        seed=options.seed,
-        layout=options.layout,
-        dtype=options.dtype,
-        file_format=options.format,
-        rank=options.rank,
-        world_size=options.world_size,
-    )
-    if done.num_missing:
-        print(
-            f"wrote this process's share; of {done.num_normal + done.num_abnormal} "
-            f"videos {done.num_missing} are left to other processes"
-        )
-        return
-    print(
-        f"wrote {done.num_normal} pseudo normal videos, {done.normal_list}\n"
-        f"wrote {done.num_abnormal} pseudo abnormal videos, {done.abnormal_list}"
-    )
+    run_generate(options)
 
 
 def _demo(options: argparse.Namespace) -> None:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import json
+import sys
 from pathlib import Path
 from typing import Any
+
+from .cli_modes import add_modes, answer
 
 COMPARE_EPILOG = """
 on features that come with the package, a new draw of UCSD Ped2 for each seed:
@@ -41,6 +45,7 @@ def add_check(commands: Any) -> None:
     )
     check.add_argument("--abnormal", metavar="LIST", help="abnormal ones")
     check.add_argument("--seed", type=int, default=0)
+    add_modes(check, dry_run=False)
     check.set_defaults(run=_check)
 
 
@@ -106,6 +111,7 @@ def add_compare(commands: Any) -> None:
     )
     compare.add_argument("--processes", type=int, default=1, help="at a time [1]")
     compare.add_argument("-o", "--output", required=True, metavar="FOLDER")
+    add_modes(compare, dry_run=False)
     compare.set_defaults(run=_compare)
 
 
@@ -128,7 +134,8 @@ def _check(options: argparse.Namespace) -> int:
     check = check_sampler(sampler, *held_out, seed=options.seed)
     folder = Path(options.output or Path(options.checkpoint) / "report")
     page = write_report(check, folder)
-    print(f"{format_gates(check)}\n\nwrote {page}")
+    values = {**check.to_dict(), "report": str(page)}
+    answer(options, values, f"{format_gates(check)}\n\nwrote {page}")
     return 0 if check.passed else 1
 
 
@@ -161,11 +168,18 @@ def _compare(options: argparse.Namespace) -> int:
         comparison,
         options.output,
         processes=options.processes,
-        say=lambda line: print(line, flush=True),
+        say=lambda line: print(
+            line, file=sys.stderr if options.json else sys.stdout, flush=True
+        ),
     )
     results = summarise(comparison, runs, against=against)
     write_summary(options.output, comparison, runs, results)
-    print(f"\n{format_tables(results)}\n\nwrote summary and pictures: {options.output}")
+    written = (Path(options.output) / "summary.json").read_bytes()
+    answer(
+        options,
+        {"output": options.output, "results": json.loads(written)},
+        f"\n{format_tables(results)}\n\nwrote summary and pictures: {options.output}",
+    )
     return 0
 
 

@@ -145,6 +145,15 @@ def export_videos(
     )
 
 
+def count_exports(
+    sampler: PseudoVideoSampler, per_video: float | None = None
+) -> tuple[int, int]:
+    """Count the pseudo normal and pseudo abnormal videos that would be written."""
+    per_video = sampler.recipe.per_video if per_video is None else per_video
+    labels = [job.label for job in _jobs(sampler, per_video, 0)]
+    return labels.count(NORMAL), labels.count(ABNORMAL)
+
+
 def _jobs(sampler: PseudoVideoSampler, per_video: float, seed: int) -> list[Job]:
     """List all pseudo videos, those of a class together."""
     jobs = []

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from .generation import PseudoVideo
+
 # Okabe and Ito's colours, told apart by colour-blind readers, each with a line style
 # and a marker of its own for readers in greyscale.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -109,6 +111,77 @@ def plot_scores(
         ylim=(-0.03, 1.03),
         xlim=(0, len(frame_labels)),
     )
+    return axes
+
+
+def plot_pseudo(
+    source: NDArray[Any],
+    pseudo: PseudoVideo,
+    *,
+    title: str = "",
+    axes: Axes | None = None,
+) -> Axes:
+    """Draw a video and a pseudo video of it over time, the generated part shaded.
+
+    Drawn is where each snippet lies along the direction in which the snippets of both
+    videos differ most. Outside the shaded part, the two lines are the same.
+
+    Args:
+        source: `(N, T, D)` or `(T, D)`, the real video. Crops are averaged.
+        pseudo: What `sample(source, label=...)` gave.
+        title: Above the picture.
+        axes: Where to draw; None makes a new figure.
+
+    Raises:
+        ValueError: If the pseudo video is a batch, or not as long as the source.
+    """
+    mask = np.asarray(pseudo.pseudo_mask.cpu())
+    made = np.asarray(pseudo.features.cpu(), np.float64)
+    source = np.asarray(source, np.float64)
+    if mask.ndim != 1 or made.shape != source.shape:
+        raise ValueError(
+            f"pseudo: expected one pseudo video of the shape of its source, "
+            f"{source.shape}, got {made.shape}; unbind() gives single ones"
+        )
+    num_snippets, feature_dim = source.shape[-2:]
+    both = np.stack([source, made]).reshape(2, -1, num_snippets, feature_dim)
+    rows = both.mean(axis=1)  # (2, T, D)
+    flat = rows.reshape(-1, feature_dim)
+    centre = flat.mean(axis=0)
+    direction = np.linalg.svd(flat - centre, full_matrices=False)[2][0]
+    lines = (rows - centre) @ direction  # (2, T)
+    if mask.any() and (lines[1] - lines[0])[mask].mean() < 0:
+        lines = -lines  # of both signs, the one with the generated part above
+    axes = axes if axes is not None else new_figure(figsize=(6, 3))[1][0, 0]
+    edges = np.flatnonzero(np.diff(np.pad(mask.astype(int), 1)))
+    for number, (start, end) in enumerate(edges.reshape(-1, 2)):
+        axes.axvspan(
+            start - 0.5, end - 0.5, color="0.87", label=None if number else "generated"
+        )
+    kinds = ("normal", "abnormal")
+    for number, (values, name) in enumerate(
+        zip(
+            lines[::-1],
+            (f"pseudo {kinds[pseudo.label]} video", f"{kinds[1 - pseudo.label]} video"),
+            strict=True,
+        )
+    ):
+        axes.plot(
+            values,
+            color=COLOURS[1 - number],
+            linestyle="-" if number else "--",
+            marker=MARKERS[1 - number],
+            markersize=4 if number else 7,
+            markerfacecolor=COLOURS[0] if number else "white",
+            label=name,
+        )
+    axes.set(
+        xlabel="snippet",
+        ylabel="main direction of the features",
+        title=title,
+        xlim=(-0.5, num_snippets - 0.5),
+    )
+    axes.locator_params(axis="x", integer=True)
     return axes
 
 

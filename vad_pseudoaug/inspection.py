@@ -1,0 +1,216 @@
+"""What feature files hold, before anything is trained on them."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .features import Layout, open_features, read_list
+from .pooling import blocks
+
+ENDINGS = (".npy", ".npz", ".safetensors", ".mat")
+NUM_BINS = 12
+BAR = 40
+# Widths that well-known extractors have.
+EXTRACTORS = {
+    512: "CLIP ViT-B",
+    768: "CLIP ViT-L or Video Swin",
+    1024: "I3D of one stream",
+    2048: "I3D of ResNet-50 or of two streams",
+    4096: "C3D",
+}
+
+
+class Inspection(NamedTuple):
+    """What was found in feature files.
+
+    Attributes:
+        num_files: Files read.
+        layout: Order of the axes in the files, "TD", "TND" or "NTD".
+        dtype: Of the values in the files; several are joined by commas.
+        num_crops: Crops N.
+        feature_dim: Feature size D.
+        lengths: Snippets T of each file.
+        norms: Norm of each snippet, finite ones only, sorted.
+        lowest: The lowest finite value.
+        num_not_finite: Values that are NaN or infinite.
+        not_finite_files: The files that hold them.
+        num_zero: Snippets that are all zero.
+    """
+
+    num_files: int
+    layout: str
+    dtype: str
+    num_crops: int
+    feature_dim: int
+    lengths: list[int]
+    norms: list[float]
+    lowest: float
+    num_not_finite: int
+    not_finite_files: list[str]
+    num_zero: int
+
+    @property
+    def kind(self) -> str:
+        """What the features would be taken for."""
+        low, high = (self.norms[0], self.norms[-1]) if self.norms else (0.0, 0.0)
+        held = "values of both signs, kept as generated"
+        if self.lowest >= 0:
+            held = "no value is negative, generated ones are clamped at 0"
+        elif self.norms and low > 0.99 and high < 1.01:
+            held = "all norms are 1, generated ones are scaled to 1"
+        guess = EXTRACTORS.get(self.feature_dim)
+        return f"{held}; the size is that of {guess}" if guess else held
+
+    @property
+    def call(self) -> str:
+        """The python call to make."""
+        default = "TD" if self.layout == "TD" else "TND"
+        layout = "" if self.layout == default else f", layout={self.layout!r}"
+        return f"PseudoVideoSampler.fit(normal_list, abnormal_list{layout})"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the figures as JSON values; of the norms, five quantiles."""
+        own: dict[str, Any] = self._asdict()
+        own["norms"] = None  # where no snippet is finite
+        if self.norms:
+            own["norms"] = np.quantile(self.norms, (0, 0.25, 0.5, 0.75, 1)).tolist()
+        own["lowest"] = self.lowest if np.isfinite(self.lowest) else None
+        return {**own, "taken_for": self.kind, "call": self.call}
+
+
+def find_files(path: str | os.PathLike[str]) -> list[Path]:
+    """Return the feature files that a feature file, a folder or a list stands for.
+
+    Raises:
+        FileNotFoundError: If there is no such path.
+        ValueError: If it holds no feature file.
+    """
+    path = Path(path)
+    if path.is_dir():
+        found = sorted(p for p in path.rglob("*") if p.suffix.lower() in ENDINGS)
+        found = [p for p in found if not p.name.endswith(".mask.npy")]
+        if not found:
+            raise ValueError(
+                f"{path}: expected feature files that end in {', '.join(ENDINGS)}, "
+                "the folder has none"
+            )
+        return found
+    if path.suffix.lower() in ENDINGS:
+        return [path]
+    return read_list(path)
+
+
+def inspect_files(
+    files: Sequence[Path], *, layout: Layout | None = None, key: str | None = None
+) -> Inspection:
+    """Read all files once, some MiB at a time, and say what they hold.
+
+    Args:
+        files: Feature files of one feature size.
+        layout: Order of the axes, see `read_features`.
+        key: Name of the features in files that hold several arrays.
+
+    Raises:
+        FileNotFoundError: If a file does not exist.
+        ValueError: If a file is broken, or unlike the first one.
+        TypeError: If a file does not hold real numbers.
+    """
+    norms: list[Any] = []
+    lengths: list[int] = []
+    dtypes: Counter[str] = Counter()
+    lowest, not_finite, bad = np.inf, 0, []
+    shape = None
+    for file in files:
+        video = open_features(file, layout=layout, key=key)  # (N, T, D)
+        dtypes[str(video.dtype)] += 1
+        own = video.shape[0], video.shape[2]
+        shape = shape or own
+        if own != shape:
+            raise ValueError(
+                f"{file}: expected {shape[0]} crops of size {shape[1]} as in "
+                f"{files[0]}, got {own[0]} of {own[1]}"
+            )
+        lengths.append(video.shape[1])
+        before = not_finite
+        for _, block in blocks(video):
+            values = np.asarray(block, np.float64)
+            finite = np.isfinite(values)
+            not_finite += int((~finite).sum())
+            lowest = min(lowest, float(values[finite].min(initial=np.inf)))
+            whole = finite.all(axis=-1)
+            norms.append(np.linalg.norm(values[whole], axis=-1))
+        if not_finite > before:
+            bad.append(str(file))
+    if shape is None:
+        raise ValueError("files: expected at least one feature file, got none")
+    flat = np.sort(np.concatenate(norms))
+    return Inspection(
+        num_files=len(files),
+        layout=layout or _layout(files[0], key),
+        dtype=", ".join(dtypes),
+        num_crops=shape[0],
+        feature_dim=shape[1],
+        lengths=lengths,
+        norms=flat.tolist(),
+        lowest=float(lowest),
+        num_not_finite=not_finite,
+        not_finite_files=bad,
+        num_zero=int((flat == 0).sum()),
+    )
+
+
+def _layout(file: Path, key: str | None) -> str:
+    """Tell `(T, D)` from `(T, N, D)` files: the first is refused as the second."""
+    try:
+        open_features(file, layout="TD", key=key)
+    except ValueError:
+        return "TND"
+    return "TD"
+
+
+def format_inspection(found: Inspection) -> str:
+    """Say in some lines of text what was found."""
+    lengths = np.array(found.lengths)
+    rows = {
+        "files": f"{found.num_files}, {found.dtype}",
+        "layout": f"({', '.join(found.layout)})",
+        "crops N": str(found.num_crops),
+        "snippets T": f"{lengths.min()} to {lengths.max()}, median "
+        f"{np.median(lengths):g}, {lengths.sum()} in all",
+        "feature size D": str(found.feature_dim),
+        "lowest value": f"{found.lowest:.4g}",
+        "NaN or infinite": f"{found.num_not_finite} values in "
+        f"{len(found.not_finite_files)} files",
+        "all-zero snippets": str(found.num_zero),
+        "taken for": found.kind,
+        "call": found.call,
+    }
+    width = max(map(len, rows))
+    text = [f"{name:<{width}}  {value}" for name, value in rows.items()]
+    for name in found.not_finite_files[:5]:
+        text.append(f"not finite: {name}; fit refuses it, or use fit --skip-bad")
+    return "\n".join([*text, "", "norms of the snippets", *histogram(found.norms)])
+
+
+def histogram(values: Sequence[float]) -> list[str]:
+    """Draw a histogram, one line a bin.
+
+    Example:
+        >>> histogram([0.0, 1.0, 1.0])[0].split()
+        ['0', 'to', '0.0833', '####################', '1']
+    """
+    if not values:
+        return ["  no finite snippet"]
+    counts, edges = np.histogram(values, NUM_BINS)
+    longest = counts.max()
+    return [
+        f"{low:>10.3g} to {high:>10.3g}  "
+        f"{'#' * round(BAR * count / longest):<{BAR}} {count}"
+        for count, low, high in zip(counts, edges, edges[1:], strict=False)
+    ]

@@ -1,0 +1,60 @@
+"""The record of a run, to fit it once more: recipe, seed and sources."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from .recipe import Recipe
+
+MAX_RECORD = 64 << 20
+
+
+class Record(NamedTuple):
+    """What a run was made of.
+
+    Attributes:
+        recipe: All of its choices.
+        seed: Of everything that is random.
+        sources: For "normal" and "abnormal" the keywords `files`, `layout` and `key`;
+            None where the videos came from no files, or there were none.
+    """
+
+    recipe: Recipe
+    seed: int
+    sources: dict[str, dict[str, Any] | None]
+
+
+def read_record(path: str | os.PathLike[str]) -> Record:
+    """Read the `config.json` of a run; the folder of the run is taken as well.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is no record of a run.
+    """
+    path = Path(path)
+    path = path / "config.json" if path.is_dir() else path
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such record of a run")
+    if path.stat().st_size > MAX_RECORD:
+        raise ValueError(f"{path}: too large for the record of a run")
+    try:
+        config = json.loads(path.read_bytes())
+        seed, saved = int(config["seed"]), config["sources"]
+        recipe = Recipe(**config["recipe"])
+        sources = {name: saved[name] for name in ("normal", "abnormal")}
+        for source in sources.values():
+            if source is not None:
+                source["files"] = [str(Path(file)) for file in source["files"]]
+    except (
+        LookupError,
+        TypeError,
+        ValueError,
+        ArithmeticError,
+        RecursionError,
+    ) as error:
+        message = f"{path}: not readable as a record of a run: {error}"
+        raise ValueError(message) from error
+    return Record(recipe, seed, sources)
