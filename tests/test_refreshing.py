@@ -135,6 +135,9 @@ def test_rounds_repeat_and_differ(many_videos):
         prints.append(rounds)
     assert prints[0] == prints[1]
     assert prints[0][0] != prints[0][1]
+    drawn = first.draw(2, label=1)
+    first.refresh(right, epochs=1, guard=False)
+    assert not torch.equal(first.draw(2, label=1).pseudo_mask, drawn.pseudo_mask)
 
 
 def test_scores_may_be_pairs_and_must_fit(many_videos):

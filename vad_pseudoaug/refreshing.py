@@ -103,7 +103,8 @@ def refresh(
     after = judge(renewed, selected.selection)
     accepted = not (guard and is_worse(before, after))
     if accepted:
-        sampler.__dict__.update(renewed.__dict__)
+        # The sampler's own generator goes on: what it draws next is not a repetition.
+        sampler.__dict__.update({**renewed.__dict__, "generator": sampler.generator})
     return Refreshed(accepted, before, after, selected.selection.to_dict())
 
 
@@ -158,10 +159,17 @@ class _Moments(NamedTuple):
 
     @classmethod
     def of(cls, parts: Iterable[Tensor]) -> _Moments:
-        rows = torch.cat(list(parts)).double()  # (M, D)
-        mean = rows.mean(dim=0)
-        variance = (rows - mean).square().sum(dim=1).mean().item()
-        return cls(mean, max(variance, 1e-12) ** 0.5, rows.norm(dim=1).mean().item())
+        count, squares, norms = 0, 0.0, 0.0
+        total = torch.zeros((), dtype=torch.float64, device="cpu")
+        for part in parts:  # one at a time: bounds memory on sets of long videos
+            rows = part.double()  # (M, D)
+            count += len(rows)
+            total = total + rows.sum(dim=0)
+            squares += rows.square().sum().item()
+            norms += rows.norm(dim=1).sum().item()
+        mean = total / count
+        variance = squares / count - mean.square().sum().item()
+        return cls(mean, max(variance, 1e-12) ** 0.5, norms / count)
 
 
 def _distance(made: _Moments, real: _Moments) -> float:
