@@ -119,7 +119,9 @@ def wrap(
         "seed": seed,
         "pool_bytes": pool_bytes,
     }
-    if abnormal_dataset is None or len(abnormal_dataset) == 0:
+    if abnormal_dataset is None or (
+        hasattr(abnormal_dataset, "__len__") and len(abnormal_dataset) == 0
+    ):
         alone = find_one(normal_dataset, NORMAL, sampler.feature_dim, **form)
         normal, abnormal = wrap_normal(
             alone,

@@ -126,6 +126,16 @@ def test_a_label_that_cannot_be_told_is_asked_for(one_class):
     assert (abnormal[0][0], abnormal[0][2]) == (0, 1.0)
 
 
+def test_a_length_is_no_label(one_class):
+    padded = np.zeros((9, hosts.FEATURE_DIM), np.float32)
+    padded[:6] = 1
+    item = (padded, 6, 0.0)
+    _, abnormal = rtfm.wrap([item] * 3, None, one_class, length=1, per_video=1)
+    features, length, label = abnormal[0]
+    assert (features.shape, length, label) == (padded.shape, 6, 1.0)
+    assert not features[6:].any()
+
+
 def test_what_is_no_normal_dataset_is_refused(one_class):
     with pytest.raises(ValueError, match="normal videos: the dataset is empty"):
         rtfm.wrap([], None, one_class)
@@ -137,7 +147,7 @@ def test_what_is_no_normal_dataset_is_refused(one_class):
 
 def test_relabelled_items_are_the_hosts_but_for_the_label():
     real = hosts.RtfmDataset(4, 0.0)
-    view = RelabelledDataset(real, features=0)
+    view = RelabelledDataset(real, beside=(0,))
     assert len(view) == 4
     assert view[2][0] is not None
     assert np.shares_memory(view[2][0], real[2][0])

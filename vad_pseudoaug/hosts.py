@@ -203,11 +203,12 @@ def wrap_normal(
     Returns:
         The normal dataset, to which nothing is appended, and that of pseudo videos.
     """
+    logger.info("no abnormal videos: pseudo abnormal ones stand in for them")
     contract = OneClass(ABNORMAL, normal.contract.views(None)[0].item_format)
     maker = _maker({NORMAL: normal}, sampler)
     templates = RelabelledDataset(
         normal.dataset,
-        features=contract.item_format.slot,
+        beside=(contract.item_format.slot, contract.item_format.length),
         label_slot=label_slot,
         abnormal_label=abnormal_label,
         like=empty,

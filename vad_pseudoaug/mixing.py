@@ -91,10 +91,9 @@ class Mixing:
 
     def __post_init__(self) -> None:
         for name, value in (("p", self.p), ("ratio", self.ratio)):
-            is_number = isinstance(value, int | float)
             if value is None or (name == "p" and value == "auto"):
                 continue
-            if not is_number or not 0 <= value <= 1:
+            if not isinstance(value, int | float) or not 0 <= value <= 1:
                 raise ValueError(f"{name}: expected a value in [0, 1], got {value!r}")
         if self.p is not None and self.ratio is not None:
             raise ValueError(

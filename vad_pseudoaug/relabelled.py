@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -24,9 +25,9 @@ class RelabelledDataset(Dataset[Any]):
 
     Args:
         dataset: The host's normal videos.
-        features: Slot of the features, which is no label.
+        beside: Slots that are no label: those of the features and their length.
         label_slot: Slot of the label; None finds it: 1 or "label", or the only member
-            beside the features. Items without another member need none.
+            beside those. Items without another member need none.
         abnormal_label: What takes the label's place; None is 1 in the type of the 0
             that is there.
         like: The host's empty dataset of abnormal videos, whose attributes this one
@@ -40,7 +41,7 @@ class RelabelledDataset(Dataset[Any]):
         self,
         dataset: Any,
         *,
-        features: Slot,
+        beside: Sequence[Slot],
         label_slot: Slot = None,
         abnormal_label: Any = None,
         like: Any = None,
@@ -49,7 +50,7 @@ class RelabelledDataset(Dataset[Any]):
         self._like = dataset if like is None else like
         with preserved_global_rng():
             item = dataset[0]
-        self._slot = _find_label(item, features) if label_slot is None else label_slot
+        self._slot = _find_label(item, beside) if label_slot is None else label_slot
         self._abnormal = abnormal_label
         self._relabel(item)
 
@@ -74,8 +75,8 @@ class RelabelledDataset(Dataset[Any]):
         return getattr(self._like, name)
 
 
-def _find_label(item: Any, features: Slot) -> Slot:
-    others = [slot for slot, _ in members(item) if slot != features]
+def _find_label(item: Any, beside: Sequence[Slot]) -> Slot:
+    others = [slot for slot, _ in members(item) if slot not in beside]
     if not others:
         return None
     found: list[Slot] = [slot for slot in others if slot in USUAL_SLOTS]
