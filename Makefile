@@ -15,7 +15,7 @@ help:
 	@echo "make test    the test suite"
 	@echo "make check   format, lint, types, tests, wheel: before every commit"
 	@echo "make examples  the two example hosts, with pseudo videos"
-	@echo "make docs    the documentation as a site, in site/, after its tutorial was run"
+	@echo "make docs    the documentation as a site, in site/, after tutorial and notebook were run"
 	@echo "make fuzz    hostile files, FUZZ_RUNS=200000 of each kind"
 	@echo "make reproducible  the wheel twice: are the bytes the same?"
 	@echo "make lowest  the tests with the oldest packages that install here"
@@ -67,7 +67,7 @@ examples: .venv/installed
 
 docs: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
-	$(BIN)/python -m pytest -m slow tests/test_tutorial.py
+	$(BIN)/python -m pytest -m slow tests/test_tutorial.py tests/test_notebooks.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 clean:
