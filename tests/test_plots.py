@@ -121,3 +121,16 @@ def test_a_pseudo_video_is_drawn_over_its_source(sampler):
     assert axes.get_lines()[0].get_label() == "pseudo abnormal video"
     with pytest.raises(ValueError, match="unbind"):
         plots.plot_pseudo(video, sampler.sample(np.stack([video] * 2), label=1))
+
+
+def test_every_gate_has_a_row_with_its_verdict(checked):
+    axes = plots.plot_gates(checked)
+    gates = [gate for part in checked.gates.values() for gate in part]
+    assert len(axes.get_yticklabels()) == len(gates)
+    drawn = {c.get_label(): len(c.get_offsets()) for c in axes.collections}
+    assert drawn["passed"] == sum(gate.passed for gate in gates)
+    assert drawn["failed"] == sum(not gate.passed for gate in gates)
+    assert all(
+        gate.accept in text.get_text()
+        for gate, text in zip(gates, axes.texts, strict=True)
+    )

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from .check import Check
     from .generation import PseudoVideo
 
 # Okabe and Ito's colours, told apart by colour-blind readers, each with a line style
@@ -258,6 +259,57 @@ def plot_forest(
     axes.set_yticks(range(len(differences)), labels=list(differences))
     axes.invert_yaxis()
     axes.set(xlabel=xlabel, title=title)
+    return axes
+
+
+def plot_gates(check: Check, *, axes: Axes | None = None) -> Axes:
+    """Draw the gates of a check, one a row, each on a scale of its own.
+
+    The figures of a row are divided by the largest of them. A filled circle is a gate
+    that passed, a filled cross one that failed; hollow marks are the same figure of real
+    videos, and between the two classes of real videos, where there is one.
+
+    Args:
+        check: What `check_sampler` gave.
+        axes: Where to draw; None makes a new figure.
+    """
+    rows = [(part, gate) for part, gates in check.gates.items() for gate in gates]
+    if axes is None:
+        axes = new_figure(figsize=(9, 1.2 + 0.32 * len(rows)))[1][0, 0]
+    kinds = (
+        ("passed", "o", COLOURS[0], COLOURS[0]),
+        ("failed", "X", COLOURS[1], COLOURS[1]),
+        ("real videos", "s", "0.3", "none"),
+        ("the two classes", "^", "0.3", "none"),
+    )
+    places: list[list[tuple[float, int]]] = [[] for _ in kinds]
+    for row, (_, gate) in enumerate(rows):
+        figures = (gate.value, gate.floor, gate.contrast)
+        largest = max((abs(v) for v in figures if v is not None), default=0) or 1.0
+        kind = 0 if gate.passed else 1
+        for number, value in zip((kind, 2, 3), figures, strict=True):
+            if value is not None and np.isfinite(value):
+                places[number].append((value / largest, row))
+        axes.annotate(
+            f"{gate.value:.3g}, passes if {gate.accept}",
+            (1.02, row),
+            xycoords=("axes fraction", "data"),
+            verticalalignment="center",
+            fontsize="small",
+        )
+    for (name, marker, edge, face), points in zip(kinds, places, strict=True):
+        if points:
+            x, y = zip(*points, strict=True)
+            axes.scatter(
+                x, y, marker=marker, edgecolors=edge, facecolors=face, label=name
+            )
+    axes.set_yticks(range(len(rows)), labels=[f"{p}: {gate.name}" for p, gate in rows])
+    axes.set_xticks([0, 1], labels=["0", "largest"])
+    axes.grid(axis="y", color="0.9", zorder=0)
+    axes.set_axisbelow(True)
+    axes.invert_yaxis()
+    axes.set(title="Quality gates")
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.06), ncols=4, frameon=False)
     return axes
 
 
