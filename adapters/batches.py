@@ -140,7 +140,7 @@ def attach(
     Raises:
         TypeError: If it gives no batches in these ways.
         ValueError: If it is attached already, or warm-up is counted in epochs, or a
-            folder for a pool is given.
+            folder for a pool or p="auto" is given.
     """
     options.setdefault("start_unit", "steps")
     mixing = Mixing(**options)
@@ -149,6 +149,8 @@ def attach(
         raise ValueError("the loader is attached already: call detach() first")
     if mixing.start_unit != "steps" or mixing.give_mask:
         raise ValueError("only steps can be counted here, and no mask handed out")
+    if mixing.p == "auto":
+        raise ValueError("p='auto' needs a dataset to try: give a number here")
     if mixing.pool not in ("auto", None):
         raise ValueError("whole batches get no pool: pass no folder for it")
     handle = BatchAttachment(

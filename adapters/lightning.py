@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from vad_pseudoaug.auto import Choice
 from vad_pseudoaug.filling import temporary_folder
 from vad_pseudoaug.hosts import SamplerLike, load_sampler
 from vad_pseudoaug.loading import Attachment
@@ -21,13 +22,19 @@ from . import rtfm
 
 
 class ModuleAttachment:
-    """What `attach` returns: the switch, the counters, and the way back."""
+    """What `attach` returns: the switch, the counters, and the way back.
+
+    Attributes:
+        parts: Of the loaders made so far.
+        choice: Why `p="auto"` became what it is, once loaders were made.
+    """
 
     def __init__(self, datamodule: Any, original: Callable[[], Any]):
         self._datamodule = datamodule
         self._original = original
         self._enabled = True
         self.parts: list[Attachment] = []
+        self.choice: Choice | None = None
         self._place: Path | None = None
 
     def place(self) -> Path:
@@ -99,6 +106,8 @@ def attach(
         if how.get("pool", "auto") == "auto" and Mixing.split(how)[0].fills:
             how["pool"] = handle.place()  # each call of this makes loaders anew
         part = rtfm.attach(named["normal"], named["abnormal"], loaded, **how)
+        if part.choice is not None:  # made once, and kept
+            handle.choice, options["p"] = part.choice, part.choice.p
         part.enabled = part.enabled and handle.enabled
         handle.parts.append(part)
         return loaders

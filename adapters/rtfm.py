@@ -28,9 +28,11 @@ from vad_pseudoaug.hosts import (
     as_videos,
     attach_found,
     dataset_of,
+    find_one,
     find_twins,
     load_sampler,
     wrap_found,
+    wrap_normal,
 )
 from vad_pseudoaug.items import Length, Slot
 from vad_pseudoaug.loading import Attachment
@@ -72,6 +74,8 @@ def wrap(
     layout: Layout | None = None,
     dims: tuple[int, int] | None = None,
     length: Length = None,
+    label_slot: Slot = None,
+    abnormal_label: Any = None,
 ) -> tuple[AppendedDataset, AppendedDataset]:
     """Append pseudo videos to both datasets.
 
@@ -79,9 +83,13 @@ def wrap(
     the abnormal dataset by pseudo abnormal videos, made of the normal ones: of 175 and
     63 videos the paper's setting makes 175 + 126 and 63 + 350.
 
+    Without abnormal videos nothing is appended to the normal dataset, and the abnormal
+    one is made of pseudo videos alone: normal items with features and label replaced.
+
     Args:
         normal_dataset: The host's normal training videos.
-        abnormal_dataset: The host's abnormal training videos.
+        abnormal_dataset: The host's abnormal training videos; None or an empty dataset
+            where it has none, for a sampler of normal videos alone.
         sampler: Fitted on features like those of the items; or its checkpoint's folder.
         per_video: Pseudo videos per real video; None is the recipe's.
         seed: Seed of the pseudo videos: the same one gives the same videos.
@@ -91,20 +99,41 @@ def wrap(
         layout: See the module's head.
         dims: See the module's head.
         length: See the module's head.
+        label_slot: Where there are no abnormal videos, the slot of the label; None
+            takes 1 or "label", or the only member beside the features.
+        abnormal_label: Where there are no abnormal videos, their label; None is 1 in
+            the type of the normal items' 0.
 
     Returns:
         The two datasets, normal first, for the host's own loaders.
 
     Raises:
         TypeError: If the items hold no features.
-        ValueError: If a dataset is in test mode, or does not fit the sampler.
+        ValueError: If a dataset is in test mode, or does not fit the sampler, or the
+            label of abnormal videos is needed and cannot be told.
     """
     sampler = load_sampler(sampler)
     form = {"slot": slot, "layout": layout, "dims": dims, "length": length}
+    how: dict[str, Any] = {
+        "per_video": per_video,
+        "seed": seed,
+        "pool_bytes": pool_bytes,
+    }
+    if abnormal_dataset is None or (
+        hasattr(abnormal_dataset, "__len__") and len(abnormal_dataset) == 0
+    ):
+        alone = find_one(normal_dataset, NORMAL, sampler.feature_dim, **form)
+        normal, abnormal = wrap_normal(
+            alone,
+            abnormal_dataset,
+            sampler,
+            label_slot=label_slot,
+            abnormal_label=abnormal_label,
+            **how,
+        )
+        return normal, abnormal
     found = find_twins(normal_dataset, abnormal_dataset, sampler.feature_dim, **form)
-    normal, abnormal = wrap_found(
-        found, sampler, per_video=per_video, seed=seed, pool_bytes=pool_bytes
-    )
+    normal, abnormal = wrap_found(found, sampler, **how)
     return normal, abnormal
 
 
@@ -132,8 +161,9 @@ def attach(
         layout: See the module's head.
         dims: See the module's head.
         length: See the module's head.
-        **options: How many videos are replaced, and when: `p`, `ratio`, `seed`,
-            `enabled`, `start_after`, ...; see `vad_pseudoaug.mixing.Mixing`.
+        **options: How many videos are replaced, and when: `p` (a number or "auto"),
+            `ratio`, `seed`, `enabled`, `start_after`, ...; see
+            `vad_pseudoaug.mixing.Mixing`.
 
     Returns:
         The switch, the counters (`stats`) and the way back (`detach`).

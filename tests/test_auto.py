@@ -126,6 +126,12 @@ def test_the_built_in_host_is_tried_where_none_is_given(many_videos):
     assert separation(score, *map(VideoSet, many_videos)) > 0.9
 
 
+def test_a_recipe_of_normal_videos_alone_can_be_tried(many_videos):
+    choice, host = choose(many_videos, lambda share: 0.1 + share, recipe="one-class")
+    assert choice.p == 0.5
+    assert len(host.trained) == 9
+
+
 def test_the_figure_sets_normal_snippets_against_the_highest_fifth():
     normal = VideoSet([np.zeros((1, 4, 1), np.float32)])
     abnormal = VideoSet([np.arange(10, dtype=np.float32).reshape(1, 10, 1) - 8])

@@ -93,6 +93,19 @@ def test_shape_dtype_and_single_videos(sampler):
     )
 
 
+def test_arrays_that_torch_cannot_share_are_taken(sampler):
+    video = np.random.default_rng(0).random((2, 5, 12), dtype=np.float32)
+    expected = sampler.sample(video, label=1, generator=make_generator(0)).features
+    frozen = video.copy()
+    frozen.flags.writeable = False
+    for same in (frozen, video.astype(">f4"), video[::-1].copy()[::-1]):
+        made = sampler.sample(same, label=1, generator=make_generator(0))
+        assert torch.equal(made.features, expected)
+    for value in (video > 0.5, video.astype(int), video.astype(complex), [[1.0] * 12]):
+        with pytest.raises(TypeError, match="features: expected"):
+            sampler.sample(value, label=1)
+
+
 def test_a_video_of_one_snippet_is_generated(sampler):
     pseudo = sampler.sample(torch.rand(1, 12), label=1)
     assert pseudo.pseudo_mask.tolist() == [True]

@@ -183,3 +183,17 @@ def test_shards_hold_one_class_each():
     assert [shard.first for shard in shards] == [0, 1, 0, 1]
     assert shards[1].file(jobs[8]) == "x/00001.safetensors"
     assert find_rank(None, None) == (0, 1)
+
+
+def test_names_that_are_not_utf_8_go_out_as_they_came_in(vae, videos, tmp_path):
+    name = os.fsdecode(b"caf\xe9")
+    try:
+        np.save(tmp_path / f"{name}.npy", videos[0][0].transpose(1, 0, 2))
+    except OSError:  # of file systems that have no such names
+        return
+    sampler = PseudoVideoSampler(
+        vae, normal=[tmp_path / f"{name}.npy"], abnormal=videos[1]
+    )
+    made = export_videos(sampler, tmp_path / "out", per_video=1)
+    assert b"00000_caf\xe9" in (tmp_path / "out" / "abnormal.list").read_bytes()
+    assert made.num_abnormal == 1

@@ -35,6 +35,7 @@ class AppendedDataset(Dataset[Any]):
         seed: Seed of the pseudo videos.
         together: Whether an item holds one video of each class, and both are replaced.
         pool_bytes: What the folder may take on the disk; 0 keeps nothing.
+        alone: Whether the host's items are templates only, and none is real.
     """
 
     def __init__(
@@ -48,8 +49,10 @@ class AppendedDataset(Dataset[Any]):
         seed: int,
         together: bool = False,
         pool_bytes: int = POOL_BYTES,
+        alone: bool = False,
     ):
         self._dataset = dataset
+        self._alone = alone
         self._contract = contract
         self._maker = maker
         self._seed = seed
@@ -74,6 +77,10 @@ class AppendedDataset(Dataset[Any]):
         self._folder = temporary_folder(self) if pool_bytes else None
 
     @property
+    def _num_real(self) -> int:
+        return 0 if self._alone else len(self._dataset)
+
+    @property
     def num_pseudo(self) -> int:
         """Number of pseudo items behind the real ones."""
         return len(self._plan)
@@ -83,7 +90,7 @@ class AppendedDataset(Dataset[Any]):
 
         None for a real item; of a pair, the mask of the abnormal video.
         """
-        number = range(len(self))[index] - len(self._dataset)
+        number = range(len(self))[index] - self._num_real
         if number < 0:
             return None
         masks = self._make(number)[1]
@@ -126,10 +133,10 @@ class AppendedDataset(Dataset[Any]):
         return made
 
     def __len__(self) -> int:
-        return len(self._dataset) + len(self._plan)
+        return self._num_real + len(self._plan)
 
     def __getitem__(self, index: int) -> Any:
-        number = range(len(self))[index] - len(self._dataset)
+        number = range(len(self))[index] - self._num_real
         if number < 0:
             return self._dataset[range(len(self))[index]]
         return self._make(number)[0]

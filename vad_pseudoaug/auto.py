@@ -122,7 +122,11 @@ def choose_p(
             for out in (False, True)
         )
         sampler = PseudoVideoSampler.fit(
-            *kept, recipe=chosen, seed=seed, progress=progress
+            kept[NORMAL],
+            kept[ABNORMAL] if chosen.translation != "disturb" else None,
+            recipe=chosen,
+            seed=seed,
+            progress=progress,
         )
         alone = separation(train(kept[NORMAL], kept[ABNORMAL], seed), *left_out)
         for p in tried:

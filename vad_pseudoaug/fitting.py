@@ -165,14 +165,53 @@ def fit_vae(
         state_path=state_path,
         progress=progress,
     )
+    return measure_fit(
+        vae,
+        normal,
+        abnormal,
+        recipe,
+        selected,
+        history,
+        given=scores is not None,
+        **options,
+    )
+
+
+def measure_fit(
+    vae: MultiTaskVAE,
+    normal: VideoSet,
+    abnormal: VideoSet | None,
+    recipe: Recipe,
+    selected: Selected,
+    history: History,
+    *,
+    given: bool,
+    seed: int,
+    device: torch.device | str,
+    progress: bool | None,
+) -> Fitted:
+    """Learn what a sampler needs beside a trained model.
+
+    Args:
+        vae: The model.
+        normal: What it was trained on.
+        abnormal: What it was trained on.
+        recipe: What it asks for is learned.
+        selected: The snippets selected, and the scores of normal videos.
+        history: Of the training.
+        given: Whether the scores were given, on a scale of their own.
+        seed: Of the scorer, and of which runs are taken.
+        device: Where the scorer is trained.
+        progress: Show a bar; None decides by the terminal.
+    """
+    options: dict[str, Any] = {"seed": seed, "device": device, "progress": progress}
     profile = measure_profile(vae, normal, abnormal, selected.selection)
     scorer = None
     if recipe.needs_scorer and abnormal is not None:
         scorer = Baseline.fit(
             normal, abnormal, recipe=recipe, validation_share=0, **options
         )
-        # Scores that are given are on a scale of their own.
-        own = None if scores is not None else selected.normal_scores
+        own = None if given else selected.normal_scores
         normal_scores = own or scorer.score(normal)
         limit = np.quantile(np.concatenate(normal_scores), recipe.suspicious_quantile)
         profile = replace(profile, suspicious=float(limit))

@@ -6,11 +6,13 @@ import functools
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 from torch.utils.data import DataLoader
 
 from .appended import AppendedDataset
+from .auto import Choice, choose_p
 from .contracts import (
     ClassRule,
     Contract,
@@ -28,6 +30,7 @@ from .loading import Attachment, check_attachable
 from .mixer import Mixer, TargetShare
 from .mixing import Mixing, PseudoVideoMaker
 from .pool import Pool
+from .relabelled import RelabelledDataset
 from .sampler import PseudoVideoSampler
 from .vae import ABNORMAL, NORMAL
 from .videos import VideoSet, check_sequence
@@ -134,7 +137,7 @@ def find_pairs(
     }
 
 
-def as_videos(found: Found) -> tuple[VideoSet, VideoSet]:
+def as_videos(found: Mapping[int, Sources]) -> tuple[VideoSet, VideoSet]:
     """Return normal and abnormal videos for `PseudoVideoSampler.fit`."""
     return (
         VideoSet(found[NORMAL], name="normal"),
@@ -174,6 +177,65 @@ def wrap_found(
     ]
 
 
+def wrap_normal(
+    normal: Sources,
+    empty: Any,
+    sampler: PseudoVideoSampler,
+    *,
+    per_video: float | None,
+    seed: int,
+    pool_bytes: int,
+    label_slot: Slot,
+    abnormal_label: Any,
+) -> list[AppendedDataset]:
+    """Make a dataset of pseudo abnormal videos where the host has no abnormal one.
+
+    Args:
+        normal: The host's normal videos.
+        empty: Its empty dataset of abnormal videos, or None.
+        sampler: Makes the pseudo videos.
+        per_video: Pseudo abnormal videos per normal one; None is the recipe's.
+        seed: See `AppendedDataset`.
+        pool_bytes: See `AppendedDataset`.
+        label_slot: See `RelabelledDataset`.
+        abnormal_label: See `RelabelledDataset`.
+
+    Returns:
+        The normal dataset, to which nothing is appended, and that of pseudo videos.
+    """
+    logger.info("no abnormal videos: pseudo abnormal ones stand in for them")
+    contract = OneClass(ABNORMAL, normal.contract.views(None)[0].item_format)
+    maker = _maker({NORMAL: normal}, sampler)
+    templates = RelabelledDataset(
+        normal.dataset,
+        beside=(contract.item_format.slot, contract.item_format.length),
+        label_slot=label_slot,
+        abnormal_label=abnormal_label,
+        like=empty,
+    )
+    per_video = sampler.recipe.per_video if per_video is None else per_video
+    options: dict[str, Any] = {"seed": seed, "pool_bytes": pool_bytes}
+    return [
+        AppendedDataset(
+            normal.dataset,
+            normal.contract,
+            maker,
+            templates={},
+            per_video={},
+            **options,
+        ),
+        AppendedDataset(
+            templates,
+            contract,
+            maker,
+            templates={ABNORMAL: normal.indices},
+            per_video={ABNORMAL: per_video},
+            alone=True,
+            **options,
+        ),
+    ]
+
+
 def attach_found(
     loaders: Sequence[tuple[DataLoader[Any], Contract]],
     found: Mapping[int, Sources],
@@ -197,6 +259,10 @@ def attach_found(
         )
     for loader, _ in loaders:
         check_attachable(loader, allow_single=mixing.allow_single)
+    choice = None
+    if mixing.p == "auto":
+        choice = _choose(found, sampler, seed=mixing.seed)
+        mixing = replace(mixing, p=choice.p)
     maker = _maker(found, sampler)
     retarget = None if abnormal_share is None else TargetShare(abnormal_share, found)
     contracts = [contract for _, contract in loaders]
@@ -211,7 +277,7 @@ def attach_found(
         }
         pool = Pool(maker, mixing, labels=labels, surveys=kept)
         surveys = [*kept]
-    return Attachment.attach(
+    handle = Attachment.attach(
         [
             (
                 loader,
@@ -230,6 +296,23 @@ def attach_found(
         pool=pool,
         allow_single=mixing.allow_single,
     )
+    handle.choice = choice
+    return handle
+
+
+def _choose(
+    found: Mapping[int, Sources], sampler: PseudoVideoSampler, *, seed: int
+) -> Choice:
+    """Choose p by the host's training videos; the sampler's recipe is fitted anew."""
+    lacking = [name for label, name in NAMES.items() if label not in found]
+    if lacking:
+        raise ValueError(
+            f"p='auto' tries pseudo videos on real ones of both classes, and there "
+            f"are no {lacking[0]} ones: give a number"
+        )
+    normal, abnormal = as_videos(found)
+    # The choice and its reason go to the log.
+    return choose_p(normal, abnormal, recipe=sampler.recipe, seed=seed, progress=False)
 
 
 def _made(contracts: Sequence[Contract]) -> set[int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch.utils.data import DataLoader
 
@@ -12,13 +12,21 @@ from .deferred import pending_items
 from .mixer import Mixer
 from .pool import Pool
 
+if TYPE_CHECKING:
+    from .auto import Choice
+
 
 class Attachment:
-    """What `attach` returns: the switch, the counters, and the way back."""
+    """What `attach` returns: the switch, the counters, and the way back.
+
+    Attributes:
+        choice: Why `p="auto"` became what it is; None where p was given.
+    """
 
     def __init__(self, loaders: Sequence[DataLoader[Any]], pool: Pool | None = None):
         self._loaders = tuple(loaders)
         self._pool = pool
+        self.choice: Choice | None = None
 
     def __repr__(self) -> str:
         if not self._loaders:

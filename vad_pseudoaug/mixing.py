@@ -27,7 +27,7 @@ POOL_BYTES = 2 * 2**30
 class MixOptions(TypedDict, total=False):
     """The keywords of every `attach`; their meaning and defaults: `Mixing`."""
 
-    p: float | None
+    p: float | Literal["auto"] | None
     ratio: float | None
     seed: int
     enabled: bool
@@ -47,7 +47,9 @@ class Mixing:
 
     Attributes:
         p: Probability with which each video is replaced; 0.5 if neither `p` nor
-            `ratio` is given.
+            `ratio` is given. "auto" tries it on the host's training videos alone and
+            takes 0 where pseudo videos bring no clear gain, see `auto.choose_p`; the
+            attachment's `choice` tells why.
         ratio: Share of the videos of each batch that is replaced, rounded, in place
             of `p`; which ones is random.
         seed: Seed of which videos are replaced, of their sources, and of the pseudo
@@ -74,7 +76,7 @@ class Mixing:
             by a new one of its source, a part of them in each epoch; 0 never.
     """
 
-    p: float | None = None
+    p: float | Literal["auto"] | None = None
     ratio: float | None = None
     seed: int = 0
     enabled: bool = True
@@ -89,8 +91,9 @@ class Mixing:
 
     def __post_init__(self) -> None:
         for name, value in (("p", self.p), ("ratio", self.ratio)):
-            is_number = isinstance(value, int | float)
-            if value is not None and not (is_number and 0 <= value <= 1):
+            if value is None or (name == "p" and value == "auto"):
+                continue
+            if not isinstance(value, int | float) or not 0 <= value <= 1:
                 raise ValueError(f"{name}: expected a value in [0, 1], got {value!r}")
         if self.p is not None and self.ratio is not None:
             raise ValueError(
@@ -138,6 +141,8 @@ class Mixing:
 
     def limit(self, draws: Sequence[float]) -> float:
         """Return below which draw, of one uniform draw a video, it is replaced."""
+        if self.p == "auto":
+            raise ValueError("p='auto' needs a dataset to try: give a number")
         if self.ratio is None:
             return 0.5 if self.p is None else self.p
         count = int(self.ratio * len(draws) + 0.5)

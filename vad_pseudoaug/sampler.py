@@ -26,7 +26,7 @@ from .checkpoint import (
 )
 from .extras import as_device
 from .features import Layout, to_segments
-from .fitting import GivenScores, fit_vae
+from .fitting import Fitted, GivenScores, fit_vae
 from .generation import (
     Plan,
     PseudoVideo,
@@ -40,6 +40,7 @@ from .one_class import DISTURBANCES, disturb
 from .profile import FeatureProfile, Table, quantile_table
 from .randomness import make_generator
 from .recipe import Recipe
+from .refreshing import Refreshed, refresh
 from .training import History
 from .vae import ABNORMAL, NORMAL, MultiTaskVAE, split_tensors
 from .videos import VideoSet, VideoSource, as_pair
@@ -520,6 +521,55 @@ class PseudoVideoSampler:
             sampler.save_pretrained(folder)
             state_path.unlink(missing_ok=True)
         return sampler
+
+    def renewed(self, fitted: Fitted) -> PseudoVideoSampler:
+        """Return a sampler of the same recipe and videos with what was learned anew."""
+        sampler = PseudoVideoSampler(
+            fitted.vae,
+            recipe=self.recipe,
+            normal=self.normal,
+            abnormal=self.abnormal,
+            profile=fitted.profile,
+            scorer=fitted.scorer,
+            banks=fitted.banks,
+            seed=self.seed,
+        )
+        if self.recipe.norms == "matched":
+            sampler._calibrate()
+        sampler.history = [*self.history, *fitted.history]
+        sampler.selection = fitted.selection.to_dict()
+        return sampler
+
+    def refresh(
+        self,
+        scores: GivenScores,
+        *,
+        epochs: int = 5,
+        guard: bool = True,
+        progress: bool | None = None,
+    ) -> Refreshed:
+        """Select anew by a host's current scores, and train on for some epochs.
+
+        The highest snippets of each abnormal video are selected, as by
+        `selection="ranked"`, whatever the recipe says. One round of an
+        expectation-maximisation: the host that was trained with pseudo videos tells
+        which snippets the next ones are made of. What was wrapped or attached before
+        keeps the sampler as it was: attach anew.
+
+        Args:
+            scores: As in `fit`: a score function, or the scores of all videos.
+            epochs: Epochs of training on.
+            guard: Leave the sampler as it was if its pseudo videos get worse.
+            progress: Show a bar; None decides by the terminal.
+
+        Returns:
+            Whether the new model was taken, and the figures before and after.
+
+        Raises:
+            ValueError: If the sampler has not the videos of both classes, or the scores
+                do not fit them or select nothing.
+        """
+        return refresh(self, scores, epochs=epochs, guard=guard, progress=progress)
 
     def _tensors(self) -> dict[str, Tensor]:
         parts: dict[str, dict[str, Tensor]] = {}
