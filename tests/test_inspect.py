@@ -54,6 +54,13 @@ def test_the_shipped_features(capsys):
     assert "#" in out
 
 
+def test_one_array_of_several(folder, capsys):
+    np.savez(folder / "two.npz", rgb=np.ones((4, 6)), flow=np.ones((4, 6)))
+    assert main(["inspect", str(folder / "two.npz")]) == 2
+    assert "pass key=, one of rgb, flow" in capsys.readouterr().err
+    assert "key='rgb'" in figures(capsys, folder / "two.npz", "--key", "rgb")["call"]
+
+
 def test_unit_norms_and_signs_are_recognised(tmp_path, capsys):
     video = np.random.default_rng(0).normal(size=(5, 512))
     np.save(tmp_path / "a.npy", video)

@@ -41,6 +41,7 @@ class Inspection(NamedTuple):
         num_not_finite: Values that are NaN or infinite.
         not_finite_files: The files that hold them.
         num_zero: Snippets that are all zero.
+        key: Name of the features in files that hold several arrays.
     """
 
     num_files: int
@@ -54,6 +55,7 @@ class Inspection(NamedTuple):
     num_not_finite: int
     not_finite_files: list[str]
     num_zero: int
+    key: str | None = None
 
     @property
     def kind(self) -> str:
@@ -72,7 +74,8 @@ class Inspection(NamedTuple):
         """The python call to make."""
         default = "TD" if self.layout == "TD" else "TND"
         layout = "" if self.layout == default else f", layout={self.layout!r}"
-        return f"PseudoVideoSampler.fit(normal_list, abnormal_list{layout})"
+        key = "" if self.key is None else f", key={self.key!r}"
+        return f"PseudoVideoSampler.fit(normal_list, abnormal_list{layout}{key})"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the figures as JSON values; of the norms, five quantiles."""
@@ -162,6 +165,7 @@ def inspect_files(
         num_not_finite=not_finite,
         not_finite_files=bad,
         num_zero=int((flat == 0).sum()),
+        key=key,
     )
 
 

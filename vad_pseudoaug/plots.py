@@ -266,8 +266,8 @@ def plot_gates(check: Check, *, axes: Axes | None = None) -> Axes:
     """Draw the gates of a check, one a row, each on a scale of its own.
 
     The figures of a row are divided by the largest of them. A filled circle is a gate
-    that passed, a filled cross one that failed; hollow marks are the same figure of real
-    videos, and between the two classes of real videos, where there is one.
+    that passed, a filled cross one that failed; hollow marks are the same figure of
+    real videos, and between the two classes of real videos, where there is one.
 
     Args:
         check: What `check_sampler` gave.
