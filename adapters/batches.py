@@ -76,12 +76,15 @@ class BatchAttachment:
         generator = make_generator(self._mixing.seed, self._batches)
         draws = torch.rand(count, generator=generator, device="cpu").tolist()
         limit = self._mixing.limit(draws)
-        chosen = [index for index, draw in enumerate(draws) if draw < limit]
         half = count // 2
+        labels = [NORMAL, ABNORMAL] if self._normal_first else [ABNORMAL, NORMAL]
+        # The recipe may want fewer of a class, or none.
+        rates = [self._sampler.recipe.rate(label) for label in labels]
+        chosen = [i for i, draw in enumerate(draws) if draw < limit * rates[i // half]]
         new = features.clone()
         for index in chosen:
             first = index < half
-            label = NORMAL if first == self._normal_first else ABNORMAL
+            label = labels[index // half]
             offset = torch.randint(half, (), generator=generator, device="cpu").item()
             source = features[int(offset) + (half if first else 0)]
             made = translate_video(

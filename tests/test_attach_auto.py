@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 import hosts
 from vad_pseudoaug import auto
 from vad_pseudoaug import hosts as module
-from vad_pseudoaug.adapters import batches, mixed, rtfm
+from vad_pseudoaug.adapters import batches, lightning, mixed, rtfm
 from vad_pseudoaug.auto import Choice
 from vad_pseudoaug.mixing import Mixing
 
@@ -115,3 +115,24 @@ def test_bad_uses_are_refused(sampler):
     for bad in ({"p": "all"}, {"ratio": "auto"}):
         with pytest.raises(ValueError, match=r"expected a value in \[0, 1\]"):
             Mixing(**bad)
+
+
+class DataModule:
+    """As a Lightning module's: the loaders are made when asked for."""
+
+    def train_dataloader(self):
+        return loaders()
+
+
+def test_a_data_module_chooses_once(choose, sampler):
+    asked = choose(1.0)
+    module = DataModule()
+    handle = lightning.attach(
+        module, sampler, order=("normal", "abnormal"), p="auto", pool=None
+    )
+    assert handle.choice is None
+    for _ in range(2):
+        run(module.train_dataloader())
+    assert len(asked) == 1
+    assert handle.choice.p == 1.0
+    assert handle.stats() == {"seen": 34, "replaced": 34}

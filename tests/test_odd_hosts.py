@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader, Dataset
 
 import hosts
-from vad_pseudoaug import MultiTaskVAE, PseudoVideoSampler, VAEConfig
+from vad_pseudoaug import MultiTaskVAE, PseudoVideoSampler, Recipe, VAEConfig
 from vad_pseudoaug.adapters import batches, generic, lightning, mil, mixed, rtfm
 from vad_pseudoaug.contracts import class_of_label
 from vad_pseudoaug.profile import FeatureProfile
@@ -82,6 +82,20 @@ def test_batch_iterables_inert_warm_up_ratio_and_videos(vae):
     few = itertools.islice(copy.deepcopy(hosts.BatchIterable()), 2)
     normal, abnormal = batches.videos(few, normal_first=True)
     assert (len(normal), len(abnormal)) == (8, 8)
+
+
+@pytest.mark.parametrize("normal_first", [True, False])
+def test_batches_of_a_recipe_that_makes_no_pseudo_normal_videos(vae, normal_first):
+    sampler = PseudoVideoSampler(vae, recipe=Recipe.named(normal_rate=0.0))
+    plain = [features for features, _ in hosts.BatchIterable()]
+    loader = hosts.BatchIterable()
+    handle = batches.attach(loader, sampler, normal_first=normal_first, p=1)
+    for (features, _), before in zip(loader, plain, strict=True):
+        for first, (new, old) in enumerate(
+            zip(features.chunk(2), before.chunk(2), strict=True)
+        ):
+            assert torch.equal(new, old) == (bool(first) is not normal_first)
+    assert handle.stats() == {"seen": 40, "replaced": 20}
 
 
 class DataModule:
