@@ -195,5 +195,5 @@ def test_names_that_are_not_utf_8_go_out_as_they_came_in(vae, videos, tmp_path):
         vae, normal=[tmp_path / f"{name}.npy"], abnormal=videos[1]
     )
     made = export_videos(sampler, tmp_path / "out", per_video=1)
-    assert b"00000_caf\xe9" in (tmp_path / "out" / "abnormal.list").read_bytes()
+    assert b"00000_caf\xe9" in made.abnormal_list.read_bytes()
     assert made.num_abnormal == 1
