@@ -138,6 +138,18 @@ def test_what_is_no_bank_is_refused(tensors):
         Bank.from_tensors(tensors, 5)
 
 
+def test_a_checkpoint_without_its_bank_is_refused(vae, tmp_path):
+    bank = Bank(torch.ones(1, 1, 2, 12), torch.tensor([2]))
+    recipe = Recipe.named("one-class")
+    sampler = PseudoVideoSampler(vae, recipe=recipe, banks={0: bank})
+    sampler.save_pretrained(tmp_path)
+    assert len(PseudoVideoSampler.from_pretrained(tmp_path).banks[0]) == 1
+    sampler.banks.clear()
+    sampler.save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match="the banks that the recipe asks for"):
+        PseudoVideoSampler.from_pretrained(tmp_path)
+
+
 def test_a_sampler_without_its_bank_is_refused(vae):
     with pytest.raises(ValueError, match="asks for a bank of runs of class 0"):
         PseudoVideoSampler(vae, recipe=Recipe.named("one-class"))

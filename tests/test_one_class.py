@@ -5,6 +5,7 @@ import torch
 
 from vad_pseudoaug import PseudoVideoSampler
 from vad_pseudoaug.bank import Bank
+from vad_pseudoaug.export import export_videos
 from vad_pseudoaug.one_class import DISTURBANCES, disturb
 from vad_pseudoaug.randomness import make_generator
 
@@ -78,6 +79,13 @@ def test_a_run_never_stays_as_it_was(change, kind):
         assert (one != 9).any()
         two = change(kind, where=torch.tensor([8, 9]), seed=seed)
         assert (two != torch.tensor([8.0, 9.0])[:, None]).any()
+
+
+def test_only_pseudo_abnormal_videos_are_written(many_videos, small, tmp_path):
+    sampler = PseudoVideoSampler.fit(many_videos[0], **small, steps_per_epoch=2)
+    made = export_videos(sampler, tmp_path, per_video=1)
+    assert (made.num_normal, made.num_abnormal) == (0, len(many_videos[0]))
+    assert not made.normal_list.read_text()
 
 
 def test_an_unknown_disturbance_is_refused(change):

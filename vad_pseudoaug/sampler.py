@@ -641,9 +641,17 @@ class PseudoVideoSampler:
             if f"bank-{name}" in parts
         }
         try:
+            recipe = Recipe(**config["recipe"])
+            if (recipe.needs_scorer and scorer is None) or (
+                not banks.keys() >= set(recipe.needs_banks)
+            ):
+                raise KeyError("the scorer or the banks that the recipe asks for")
+        except (TypeError, KeyError, ValueError) as error:
+            raise CheckpointError(f"{folder}: an entry is broken: {error}") from error
+        try:
             sampler = cls(
                 vae,
-                recipe=Recipe(**config["recipe"]),
+                recipe=recipe,
                 normal=_find(config["sources"]["normal"], normal),
                 abnormal=_find(config["sources"]["abnormal"], abnormal),
                 profile=FeatureProfile.from_dict(config["profile"]),
