@@ -56,7 +56,7 @@ def synthetic_set(seed: int = 0) -> SyntheticSet:
         >>> made = synthetic_set(0)
         >>> made.split.counts
         (60, 60, 30, 30)
-        >>> 0.15 < np.mean([own.mean() for own in made.truth]) < 0.3
+        >>> bool(0.15 < np.mean([own.mean() for own in made.truth]) < 0.3)
         True
     """
     world = _World()
