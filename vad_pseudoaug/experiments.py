@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from .arms import KINDS, Arm
-from .recipe import Recipe
+from .recipe import FITTED_MODEL, RANKED_SELECTION, Recipe
 
 
 class Experiment(NamedTuple):
@@ -30,32 +30,11 @@ ARCHITECTURES: Mapping[str, Mapping[str, object]] = {
     "Arch2": {"hidden_dims": (1024, 512, 256), "latent_dim": 128},
     "Arch3": {"hidden_dims": (1024, 512, 512, 256), "latent_dim": 256},
 }
-SELECTION = {
-    "selection": "ranked",
-    "baseline_pooling": "top",
-    "baseline_dropout": 0.5,
-    "top_share": 0.3,
-    "min_run": 2,
-}
-MODEL = {
-    "hidden_dims": (512,),
-    "latent_dim": 64,
-    "standardise": True,
-    "alpha": 1.0,
-    "variance": "fitted",
-    "kl_warmup": 0.2,
-    "batching": "mixed",
-    "batch_size": 128,
-    "steps_per_epoch": 40,
-    "epochs": 20,
-    "lr": 1e-3,
-    "schedule": "cosine",
-}
 # From the paper's recipe to the robust one, a choice at a time, each beside those
 # before it.
 STEPS: Mapping[str, Mapping[str, object]] = {
-    "purer selection": SELECTION,
-    "model": MODEL,
+    "purer selection": RANKED_SELECTION,
+    "model": FITTED_MODEL,
     "one run": {"placement": "run", "noise": "correlated"},
     "residual": {"translation": "residual"},
     "graft": {"translation": "graft"},
