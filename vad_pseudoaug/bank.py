@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from .checkpoint import CheckpointError
 from .randomness import make_generator
+from .selection import runs_of
 from .videos import VideoSet
 
 MAX_LENGTH = 32  # snippets of a run
@@ -127,7 +128,6 @@ def _runs(
         mask = np.ones(videos[number].shape[1], dtype=bool)
     else:
         mask = masks[number]
-    edges = np.flatnonzero(np.diff(np.pad(mask.astype(np.int8), 1))).reshape(-1, 2)
-    for start, end in edges.tolist():
+    for start, end in runs_of(mask):
         for first in range(start, end, MAX_LENGTH):
             yield first, min(first + MAX_LENGTH, end)

@@ -32,14 +32,13 @@ from .mixing import Mixing, PseudoVideoMaker
 from .pool import Pool
 from .relabelled import RelabelledDataset
 from .sampler import PseudoVideoSampler
-from .vae import ABNORMAL, NORMAL
+from .vae import ABNORMAL, CLASS_NAMES, NORMAL
 from .videos import VideoSet, check_sequence
 
 logger = logging.getLogger("vad_pseudoaug")
 
 SamplerLike: TypeAlias = "PseudoVideoSampler | str | os.PathLike[str]"
 Found: TypeAlias = dict[int, Sources]  # the real videos of each class
-NAMES = {NORMAL: "normal", ABNORMAL: "abnormal"}
 
 
 def load_sampler(sampler: SamplerLike) -> PseudoVideoSampler:
@@ -75,7 +74,7 @@ def find_one(dataset: Any, label: int, feature_dim: int | None, **form: Any) -> 
         feature_dim: What the sampler makes, None before there is one.
         **form: See `detect_format`.
     """
-    item_format = _look(NAMES[label], dataset, feature_dim, **form)
+    item_format = _look(CLASS_NAMES[label], dataset, feature_dim, **form)
     return Sources(dataset, OneClass(label, item_format), label=label)
 
 
@@ -128,7 +127,7 @@ def find_pairs(
         **form: See `detect_format`.
     """
     normal, abnormal = (
-        _look(NAMES[label], dataset, feature_dim, slot=slot, **form)
+        _look(CLASS_NAMES[label], dataset, feature_dim, slot=slot, **form)
         for label, slot in enumerate(slots)
     )
     contract = Pair(normal, abnormal)
@@ -304,7 +303,7 @@ def _choose(
     found: Mapping[int, Sources], sampler: PseudoVideoSampler, *, seed: int
 ) -> Choice:
     """Choose p by the host's training videos; the sampler's recipe is fitted anew."""
-    lacking = [name for label, name in NAMES.items() if label not in found]
+    lacking = [name for label, name in CLASS_NAMES.items() if label not in found]
     if lacking:
         raise ValueError(
             f"p='auto' tries pseudo videos on real ones of both classes, and there "

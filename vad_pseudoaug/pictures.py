@@ -12,6 +12,7 @@ from .check import Check
 from .extras import require
 from .gates import ACTIVE_VARIANCE, Clip, meant_rows, reconstruct
 from .plots import COLOURS, MARKERS, STYLES, new_figure, plot_history, plot_projection
+from .selection import runs_of
 from .vae import ABNORMAL, NORMAL
 
 if TYPE_CHECKING:
@@ -194,10 +195,9 @@ def _timelines(check: Check) -> Figure:
     figure, axes = new_figure(len(chosen), 2, figsize=(11, 2.3 * len(chosen) + 0.6))
     for row, video in enumerate(chosen):
         source, pseudo = sources[video], material.pseudo[video]
-        edges = np.flatnonzero(np.diff(np.pad(pseudo.mask.astype(int), 1)))
         for column, (name, measure) in enumerate(measures.items()):
             own = axes[row, column]
-            for number, (start, end) in enumerate(edges.reshape(-1, 2)):
+            for number, (start, end) in enumerate(runs_of(pseudo.mask)):
                 own.axvspan(
                     start - 0.5,
                     end - 0.5,

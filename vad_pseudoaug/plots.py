@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from .extras import require
 from .intervals import Interval
 from .metrics import roc_auc, roc_curve
+from .selection import runs_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -93,8 +94,7 @@ def plot_scores(
         axes: Where to draw; None makes a new figure.
     """
     axes = axes if axes is not None else new_figure(figsize=(7, 2.5))[1][0, 0]
-    edges = np.flatnonzero(np.diff(np.pad(frame_labels.astype(int), 1)))
-    for number, (start, end) in enumerate(edges.reshape(-1, 2)):
+    for number, (start, end) in enumerate(runs_of(frame_labels)):
         axes.axvspan(
             start, end, color="0.85", label=None if number else "anomalous (truth)"
         )
@@ -154,8 +154,7 @@ def plot_pseudo(
     if mask.any() and (lines[1] - lines[0])[mask].mean() < 0:
         lines = -lines  # of both signs, the one with the generated part above
     axes = axes if axes is not None else new_figure(figsize=(6, 3))[1][0, 0]
-    edges = np.flatnonzero(np.diff(np.pad(mask.astype(int), 1)))
-    for number, (start, end) in enumerate(edges.reshape(-1, 2)):
+    for number, (start, end) in enumerate(runs_of(mask)):
         axes.axvspan(
             start - 0.5, end - 0.5, color="0.87", label=None if number else "generated"
         )

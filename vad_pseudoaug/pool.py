@@ -25,11 +25,9 @@ from .items import ItemFormat
 from .mixing import Made, Mixing, PseudoVideoMaker
 from .randomness import make_generator
 from .repeatable import one_thread, seeded_global_rng
-from .vae import ABNORMAL, NORMAL
+from .vae import CLASS_NAMES
 
 logger = logging.getLogger("vad_pseudoaug")
-
-NAMES = {NORMAL: "normal", ABNORMAL: "abnormal"}
 
 
 class Pool:
@@ -77,7 +75,7 @@ class Pool:
             num_crops, _, feature_dim = features.shape
             size = num_crops * item_format.segments(item) * feature_dim
             largest = max(largest, size)
-            firsts[NAMES[label]] = {
+            firsts[CLASS_NAMES[label]] = {
                 "sources": len(sources),
                 "format": repr(item_format),
                 "first": [*features.shape, features.double().mean().item()],
@@ -185,7 +183,7 @@ class Pool:
             return None
         if self._folder is None:
             return None
-        return self._folder / f"{NAMES[label]}-{number:06d}-{variant}"
+        return self._folder / f"{CLASS_NAMES[label]}-{number:06d}-{variant}"
 
     def _read_source(
         self, label: int, number: int, turn: int

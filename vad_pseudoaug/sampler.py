@@ -42,10 +42,8 @@ from .randomness import make_generator
 from .recipe import Recipe
 from .refreshing import Refreshed, refresh
 from .training import History
-from .vae import ABNORMAL, NORMAL, MultiTaskVAE, split_tensors
+from .vae import ABNORMAL, CLASS_NAMES, NORMAL, MultiTaskVAE, split_tensors
 from .videos import VideoSet, VideoSource, as_pair
-
-NAMES = {NORMAL: "normal", ABNORMAL: "abnormal"}
 
 
 class PseudoVideoSampler:
@@ -406,8 +404,9 @@ class PseudoVideoSampler:
             num_videos = count_pseudo_videos(len(sources), per_video)
             if not num_videos:
                 raise ValueError(
-                    f"the recipe {self.recipe.name!r} makes no pseudo {NAMES[label]} "
-                    "videos unless their number is given: say how many"
+                    f"the recipe {self.recipe.name!r} makes no pseudo "
+                    f"{CLASS_NAMES[label]} videos unless their number is given: say "
+                    "how many"
                 )
         if num_videos < 1:
             raise ValueError(f"num_videos: expected at least 1, got {num_videos}")
@@ -503,9 +502,28 @@ class PseudoVideoSampler:
             state_path=state_path,
             progress=progress,
         )
+        sampler = cls._of_fitted(
+            fitted, recipe=chosen, normal=normal, abnormal=abnormal, seed=seed
+        )
+        if folder is not None and state_path is not None:
+            sampler.save_pretrained(folder)
+            state_path.unlink(missing_ok=True)
+        return sampler
+
+    @classmethod
+    def _of_fitted(
+        cls,
+        fitted: Fitted,
+        *,
+        recipe: Recipe,
+        normal: VideoSet | None,
+        abnormal: VideoSet | None,
+        seed: int,
+    ) -> PseudoVideoSampler:
+        """Make a sampler of what was learned of its videos."""
         sampler = cls(
             fitted.vae,
-            recipe=chosen,
+            recipe=recipe,
             normal=normal,
             abnormal=abnormal,
             profile=fitted.profile,
@@ -513,31 +531,22 @@ class PseudoVideoSampler:
             banks=fitted.banks,
             seed=seed,
         )
-        if chosen.norms == "matched":
+        if recipe.norms == "matched":
             sampler._calibrate()
         sampler.history = fitted.history
         sampler.selection = fitted.selection.to_dict()
-        if folder is not None and state_path is not None:
-            sampler.save_pretrained(folder)
-            state_path.unlink(missing_ok=True)
         return sampler
 
     def renewed(self, fitted: Fitted) -> PseudoVideoSampler:
         """Return a sampler of the same recipe and videos with what was learned anew."""
-        sampler = PseudoVideoSampler(
-            fitted.vae,
+        sampler = self._of_fitted(
+            fitted,
             recipe=self.recipe,
             normal=self.normal,
             abnormal=self.abnormal,
-            profile=fitted.profile,
-            scorer=fitted.scorer,
-            banks=fitted.banks,
             seed=self.seed,
         )
-        if self.recipe.norms == "matched":
-            sampler._calibrate()
         sampler.history = [*self.history, *fitted.history]
-        sampler.selection = fitted.selection.to_dict()
         return sampler
 
     def refresh(
@@ -576,7 +585,7 @@ class PseudoVideoSampler:
         if self.scorer is not None:
             parts["scorer"] = self.scorer.state_dict()
         for label, bank in self.banks.items():
-            parts[f"bank-{NAMES[label]}"] = bank._asdict()
+            parts[f"bank-{CLASS_NAMES[label]}"] = bank._asdict()
         beside = {f"{p}.{k}": v for p, own in parts.items() for k, v in own.items()}
         return {**self.vae.state_dict(), **beside}
 
@@ -637,7 +646,7 @@ class PseudoVideoSampler:
             scorer = scorer.to(device=device)
         banks = {
             label: Bank.from_tensors(parts[f"bank-{name}"], feature_dim)
-            for label, name in NAMES.items()
+            for label, name in CLASS_NAMES.items()
             if f"bank-{name}" in parts
         }
         try:

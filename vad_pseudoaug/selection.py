@@ -96,11 +96,21 @@ def select_ranked(
     return Selection(tuple(masks), empty, weights)
 
 
+def runs_of(mask: NDArray[Any]) -> list[tuple[int, int]]:
+    """Return start and end of each run of true values in a mask `(T,)`.
+
+    Example:
+        >>> runs_of(np.array([0, 1, 1, 0, 1]))
+        [(1, 3), (4, 5)]
+    """
+    edges = np.flatnonzero(np.diff(np.pad(mask.astype(np.int8), 1))).reshape(-1, 2)
+    return [(start, end) for start, end in edges.tolist()]
+
+
 def _keep_runs(mask: NDArray[np.bool_], min_run: int) -> NDArray[np.bool_]:
     """Drop runs of fewer than `min_run`, unless all of them are."""
-    edges = np.flatnonzero(np.diff(np.pad(mask.astype(np.int8), 1))).reshape(-1, 2)
     kept = np.zeros_like(mask)
-    for start, end in edges.tolist():
+    for start, end in runs_of(mask):
         kept[start:end] = end - start >= min_run
     return kept if kept.any() else mask
 

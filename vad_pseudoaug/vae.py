@@ -23,6 +23,7 @@ from .losses import (
 from .randomness import make_generator, seeded_linear
 
 NORMAL, ABNORMAL = 0, 1
+CLASS_NAMES: Mapping[int, str] = {NORMAL: "normal", ABNORMAL: "abnormal"}
 BESIDE_MODEL = ("scorer", "bank-normal", "bank-abnormal")
 # Standard deviations from e^-10 to e^10: no snippet of a healthy run comes near, and
 # a broken one gives large losses instead of infinite ones.
