@@ -5,6 +5,7 @@ import pytest
 
 from vad_pseudoaug import PseudoVideoSampler
 from vad_pseudoaug.check import check_sampler, refit_on_part
+from vad_pseudoaug.report import write_report
 from vad_pseudoaug.vae import ABNORMAL, NORMAL
 
 
@@ -44,7 +45,7 @@ def test_a_check_has_gates_of_the_model_and_of_both_classes(checked):
         "pseudo abnormal videos",
         "pseudo normal videos",
     ]
-    assert [len(part) for part in checked.gates.values()] == [4, 10, 10]
+    assert [len(part) for part in checked.gates.values()] == [4, 11, 10]
     every = [gate for part in checked.gates.values() for gate in part]
     assert checked.passed == all(gate.passed for gate in every)
     saved = checked.to_dict()
@@ -162,3 +163,52 @@ def test_a_kept_refit_of_another_run_is_refused(
         share, changes = 0.4, {}
     with pytest.raises(ValueError, match="held-out: holds the fit of another run"):
         refit_on_part(fit(*files, **changes), tmp_path / "held-out", share=share)
+
+
+@pytest.fixture(scope="module")
+def one_class(few_draws, many_videos):
+    """The check of a sampler of normal videos alone."""
+    sampler = PseudoVideoSampler.fit(many_videos[0], epochs=2, hidden_dims=(16,))
+    refitted, *held_out = refit_on_part(sampler)
+    assert held_out[1] is None
+    assert (len(refitted.normal), len(held_out[0])) == (5, 5)
+    return check_sampler(refitted, *held_out)
+
+
+def test_a_sampler_of_normal_videos_alone_is_judged_by_normal_ones(one_class):
+    assert one_class.one_class
+    assert list(one_class.gates) == ["the model", "pseudo abnormal videos"]
+    names = [gate.name for gate in one_class.gates["pseudo abnormal videos"]]
+    assert "differs from normal" in names
+    assert [gate.name for gate in one_class.gates["the model"]] == [
+        "active units, normal",
+        "explained variance, normal",
+    ]
+    material = one_class.materials[ABNORMAL]
+    for clip in material.pseudo:
+        assert 0 < clip.mask.mean() < 1
+
+
+def test_a_report_of_normal_videos_alone_names_no_abnormal_ones(one_class, tmp_path):
+    page = write_report(one_class, tmp_path).read_text()
+    assert "No abnormal video was given" in page
+    assert "real abnormal" not in page
+    assert len(list(tmp_path.glob("*.png"))) == 7
+
+
+def test_the_classes_held_out_are_those_that_were_fitted(one_class, many_videos):
+    with pytest.raises(ValueError, match="of the classes that the sampler was fitted"):
+        check_sampler(one_class.sampler, *many_videos)
+
+
+def test_given_scores_select_in_a_check_too(few_draws, many_videos, small):
+    """The halves of an abnormal video, of which the second is selected."""
+
+    def score(video):
+        return np.repeat((0.1, 0.9), [video.shape[1] // 2, -(-video.shape[1] // 2)])
+
+    sampler = PseudoVideoSampler.fit(*many_videos, scores=score, **small)
+    refitted, *held_out = refit_on_part(sampler, scores=score)
+    found = check_sampler(refitted, *held_out, scores=score)
+    for clip in found.materials[ABNORMAL].real:
+        assert clip.mask.tolist() == (score(clip.features[None]) > 0.5).tolist()

@@ -5,7 +5,9 @@ import pytest
 import torch
 
 from vad_pseudoaug import MultiTaskVAE, VAEConfig, gates
-from vad_pseudoaug.gates import Clip, Material, judge, judge_model, lag_one
+from vad_pseudoaug.gate_samples import Clip, Material, meant_rows
+from vad_pseudoaug.gates import judge, judge_model, lag_one
+from vad_pseudoaug.one_class_gates import judge_disturbed
 from vad_pseudoaug.vae import ABNORMAL, NORMAL
 
 NUM_VIDEOS = 20
@@ -79,7 +81,8 @@ def changed(mapping):
 
 
 def failed(found):
-    assert {gate.name for gate in found} == EVERY
+    names = {gate.name for gate in found}
+    assert names - {"largest norms"} == EVERY  # that one where a part is meant
     assert all(gate.meaning and gate.accept for gate in found)
     return {gate.name for gate in found if not gate.passed}
 
@@ -176,7 +179,7 @@ def test_only_meant_snippets_are_judged():
             for clip in found["pseudo"]
         ]
 
-    found = failed(judge(material(0, pseudo=half)))
+    found = failed(judge(material(0, pseudo=half))) - {"largest norms"}
     assert found <= {"lag-1 correlation"}  # time is that of the whole video
 
 
@@ -252,7 +255,81 @@ def test_a_model_that_forgets_features_explains_less_than_nothing():
 
 def test_a_model_that_returns_the_mean_explains_nothing():
     normal = clips(np.random.default_rng(1), NORMAL)
-    vae = LinearVAE(0, gates.meant_rows(normal).mean(axis=0))
+    vae = LinearVAE(0, meant_rows(normal).mean(axis=0))
     found = {g.name: g for g in judge_model(vae, normal, normal)}
     assert found["explained variance, normal"].value == pytest.approx(0, abs=1e-5)
     assert found["active units, normal"].value == 0
+
+
+def in_part(clip, rng):
+    """Mean half of a clip, in one run."""
+    mask = np.zeros(len(clip.mask), dtype=bool)
+    start = int(rng.integers(len(mask) // 2))
+    mask[start : start + len(mask) // 2] = True
+    return Clip(clip.features, mask)
+
+
+def test_whether_generated_snippets_have_the_largest_norms_is_counted():
+    rng = np.random.default_rng(0)
+
+    def pseudo(scale):
+        made = []
+        for clip in clips(rng, NORMAL):
+            half = in_part(clip, rng)
+            features = half.features.copy()
+            features[half.mask] *= scale
+            made.append(Clip(features, half.mask))
+        return lambda rng, found: made
+
+    found = {}
+    for scale in (1.0, 3.0, 0.3):
+        gates = judge(material(0, pseudo=pseudo(scale)))
+        found[scale] = next(g for g in gates if g.name == "largest norms")
+    assert found[3.0].value == 1
+    assert found[3.0].passed
+    assert found[0.3].value == 0
+    assert not found[0.3].passed
+    assert found[1.0].value == pytest.approx(found[1.0].contrast, abs=0.15)
+    assert not any(g.name == "largest norms" for g in judge(material(0)))
+
+
+DISTURBED = {
+    "odd": lambda x, rng: x + SPREAD * np.resize((1, -1), FEATURE_DIM),
+    "shuffle": lambda x, rng: rng.permutation(x),
+    "repeat": lambda x, rng: np.repeat(x[:1], len(x), axis=0),
+    "normal": lambda x, rng: x,
+    "huge": lambda x, rng: 3 * x,
+}
+
+
+def disturbed(kind, seed):
+    """Gates of normal videos, of which a run is disturbed in a way."""
+    rng = np.random.default_rng([seed, 5])
+    made = []
+    for clip in clips(rng, NORMAL):
+        half = in_part(clip, rng)
+        features = half.features.copy()
+        features[half.mask] = DISTURBED[kind](features[half.mask], rng)
+        made.append(Clip(features, half.mask))
+    found = judge_disturbed(made, clips(rng, NORMAL), clips(rng, NORMAL), seed=seed)
+    return {gate.name: gate.passed for gate in found}
+
+
+@every_seed
+@pytest.mark.parametrize("kind", ["odd", "shuffle", "repeat", "huge"])
+def test_disturbed_normal_videos_differ_from_normal_ones(kind, seed):
+    assert disturbed(kind, seed)["differs from normal"]
+
+
+@every_seed
+def test_normal_videos_are_no_disturbed_ones(seed):
+    found = disturbed("normal", seed)
+    assert not found["differs from normal"]
+    assert found["norm ratio"]
+    assert found["norm gap"]
+    assert found["variance ratio"]
+
+
+@every_seed
+def test_a_disturbance_that_any_norm_gives_away_is_found(seed):
+    assert not disturbed("huge", seed)["norm ratio"]

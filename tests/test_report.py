@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from vad_pseudoaug.gates import Clip, Gate
+from vad_pseudoaug.gate_samples import Clip
+from vad_pseudoaug.gates import Gate
 from vad_pseudoaug.pictures import draw_pictures
 from vad_pseudoaug.report import format_gates, write_report
 from vad_pseudoaug.vae import ABNORMAL, NORMAL

@@ -377,10 +377,11 @@ def _auto(training: Training, arm: Arm) -> Makers:
 def _fit(
     training: Training, recipe: str, choices: Mapping[str, Any]
 ) -> PseudoVideoSampler:
-    learns_abnormal = Recipe.named(recipe, **choices).translation != "disturb"
     return PseudoVideoSampler.fit(
         training.sets[NORMAL],
-        training.sets[ABNORMAL] if learns_abnormal else None,
+        training.sets[ABNORMAL]
+        if Recipe.named(recipe, **choices).learns_abnormal
+        else None,
         recipe=recipe,
         seed=training.seed,
         progress=training.progress,

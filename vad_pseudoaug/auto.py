@@ -123,7 +123,7 @@ def choose_p(
         )
         sampler = PseudoVideoSampler.fit(
             kept[NORMAL],
-            kept[ABNORMAL] if chosen.translation != "disturb" else None,
+            kept[ABNORMAL] if chosen.learns_abnormal else None,
             recipe=chosen,
             seed=seed,
             progress=progress,

@@ -37,7 +37,7 @@ def stratified_split(
 
     Args:
         num_normal: Number of normal videos.
-        num_abnormal: Number of abnormal videos.
+        num_abnormal: Number of abnormal videos, 0 where none are there.
         share: Share of each class that validates, rounded; the paper takes 1/5.
         seed: Seed of the draw.
 
@@ -51,7 +51,7 @@ def stratified_split(
     parts = []
     for stream, num_videos in enumerate((num_normal, num_abnormal)):
         num_validation = round(num_videos * share)
-        if not 0 <= num_validation < num_videos:
+        if num_videos and not 0 <= num_validation < num_videos:
             raise ValueError(
                 f"share={share} leaves no training video of {num_videos} in a class"
             )

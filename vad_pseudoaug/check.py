@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .baseline import Baseline, stratified_split
-from .fitting import select_scored, select_snippets
-from .gates import Clip, Gate, Material, judge, judge_model
+from .fitting import Scores, score_videos, select_scored, select_snippets
+from .gate_samples import Clip, Material
+from .gates import Gate, judge, judge_model
+from .one_class_gates import judge_disturbed
 from .randomness import make_generator
 from .sampler import PseudoVideoSampler
 from .selection import Selection
 from .vae import ABNORMAL, NORMAL
 from .videos import VideoSet, VideoSource, as_pair
 
+Score: TypeAlias = "Callable[[NDArray[np.float32]], NDArray[Any]]"
 HELD_OUT_SHARE = 0.5
 MAX_VIDEOS = 200  # of each kind: bounds memory on large sets
 
@@ -33,6 +37,9 @@ class Check:
         gates: The gates of the model, and of the pseudo videos of each class.
         materials: What they were computed of, by class.
         sources: Real videos that the pseudo videos were made of, by class.
+
+    Of a sampler of normal videos alone there are only pseudo abnormal videos, and the
+    real videos that they are compared with are normal ones.
     """
 
     sampler: PseudoVideoSampler
@@ -45,6 +52,11 @@ class Check:
         """Whether every gate passed."""
         return all(gate.passed for part in self.gates.values() for gate in part)
 
+    @property
+    def one_class(self) -> bool:
+        """Whether the sampler learned of normal videos alone."""
+        return NORMAL not in self.materials
+
     def to_dict(self) -> dict[str, Any]:
         """Return the figures as JSON values."""
         parts = {
@@ -56,8 +68,9 @@ class Check:
 def check_sampler(
     sampler: PseudoVideoSampler,
     normal: VideoSource,
-    abnormal: VideoSource,
+    abnormal: VideoSource | None = None,
     *,
+    scores: Score | None = None,
     seed: int = 0,
     progress: bool | None = None,
 ) -> Check:
@@ -66,7 +79,11 @@ def check_sampler(
     Args:
         sampler: With the videos that it was fitted on.
         normal: Normal training videos that it was not fitted on.
-        abnormal: Abnormal ones.
+        abnormal: Abnormal ones; None for a sampler of normal videos alone, which is
+            judged by whether its pseudo abnormal videos are normal in all but what was
+            disturbed.
+        scores: The function that gave `fit` its scores, in place of the baseline's:
+            from features `(N, T, D)` to `(T,)`.
         seed: Seed of what is drawn.
         progress: Show bars; None decides by the terminal.
 
@@ -74,49 +91,42 @@ def check_sampler(
         ImportError: If scikit-learn is not installed; it names the extra.
         ValueError: If there are too few videos, or they are the sampler's own.
     """
+    if (abnormal is None) != (sampler.abnormal is None):
+        raise ValueError(
+            "abnormal: expected held-out videos of the classes that the sampler was "
+            "fitted on"
+        )
+    if abnormal is None:
+        return _check_one_class(sampler, VideoSet(normal, name="normal"), seed)
     known = (sampler.sources(ABNORMAL), sampler.sources(NORMAL))  # normal, abnormal
     held_out = as_pair(normal, abnormal)
-    for own, new in zip(known, held_out, strict=True):
-        # Copies and videos in memory have no name in common: their content tells.
-        if _files(own) & _files(new) or _contents(own) >= _contents(new):
-            raise ValueError(f"{new.name}: the sampler was fitted on these videos")
+    _refuse_known(known, held_out)
     recipe = sampler.recipe
+    options: dict[str, Any] = {"seed": sampler.seed, "progress": progress}
     selected = select_snippets(
-        *known, recipe, seed=sampler.seed, device="cpu", progress=progress
+        *known, recipe, scores=scores, device="cpu", **options
     ).selection
-    baseline = Baseline.fit(
-        *known,
-        recipe=recipe,
-        validation_share=0,
-        seed=sampler.seed,
-        progress=progress,
-    )
+    if scores is None:
+        baseline = Baseline.fit(*known, recipe=recipe, validation_share=0, **options)
+        held_out_scores: list[Scores] = [baseline.score(own) for own in held_out]
+    else:
+        held_out_scores = [score_videos(scores, v, i) for i, v in enumerate(held_out)]
     held_out_selected = select_scored(
-        baseline.score(held_out[ABNORMAL]), baseline.score(held_out[NORMAL]), recipe
+        held_out_scores[ABNORMAL], held_out_scores[NORMAL], recipe
     )
     training = (_clips(known[NORMAL]), _clips(known[ABNORMAL], selected))
     real = (_clips(held_out[NORMAL]), _clips(held_out[ABNORMAL], held_out_selected))
-    materials, sources = {}, {}
+    materials = {}
     for label in (ABNORMAL, NORMAL):
-        of = held_out[1 - label]
-        numbers = range(min(len(of), MAX_VIDEOS))
-        sources[label] = [
-            Clip(of[i][0], np.ones(of[i].shape[1], bool)) for i in numbers
-        ]
-        pseudo = [
-            sampler.sample(
-                of.tensor(i), label=label, generator=make_generator(seed, label, i)
-            )
-            for i in numbers
-        ]
         materials[label] = Material(
-            [Clip(p.features[0].numpy(), p.pseudo_mask.numpy()) for p in pseudo],
+            _pseudo_clips(sampler, held_out[1 - label], label, seed),
             real[label],
             real[1 - label],
             training[label],
             training[1 - label],
             seed=seed,
         )
+    sources = {label: _clips(held_out[1 - label]) for label in materials}
     gates = {
         "the model": judge_model(sampler.vae, *real),
         "pseudo abnormal videos": judge(materials[ABNORMAL]),
@@ -125,13 +135,49 @@ def check_sampler(
     return Check(sampler, gates, materials, sources)
 
 
+def _check_one_class(
+    sampler: PseudoVideoSampler, held_out: VideoSet, seed: int
+) -> Check:
+    known = sampler.sources(ABNORMAL)
+    _refuse_known((known,), (held_out,))
+    real, training = _clips(held_out), _clips(known)
+    pseudo = _pseudo_clips(sampler, held_out, ABNORMAL, seed)
+    gates = {
+        "the model": judge_model(sampler.vae, real),
+        "pseudo abnormal videos": judge_disturbed(pseudo, real, training, seed=seed),
+    }
+    material = Material(pseudo, real, real, training, training, seed)
+    return Check(sampler, gates, {ABNORMAL: material}, {ABNORMAL: real})
+
+
+def _refuse_known(known: Sequence[VideoSet], held_out: Sequence[VideoSet]) -> None:
+    for own, new in zip(known, held_out, strict=True):
+        # Copies and videos in memory have no name in common: their content tells.
+        if _files(own) & _files(new) or _contents(own) >= _contents(new):
+            raise ValueError(f"{new.name}: the sampler was fitted on these videos")
+
+
+def _pseudo_clips(
+    sampler: PseudoVideoSampler, sources: VideoSet, label: int, seed: int
+) -> list[Clip]:
+    """Make a pseudo video of each source, up to a number."""
+    made = (
+        sampler.sample(
+            sources.tensor(i), label=label, generator=make_generator(seed, label, i)
+        )
+        for i in range(min(len(sources), MAX_VIDEOS))
+    )
+    return [Clip(p.features[0].numpy(), p.pseudo_mask.numpy()) for p in made]
+
+
 def refit_on_part(
     sampler: PseudoVideoSampler,
     folder: str | os.PathLike[str] | None = None,
     *,
     share: float = HELD_OUT_SHARE,
+    scores: Score | None = None,
     progress: bool | None = None,
-) -> tuple[PseudoVideoSampler, VideoSet, VideoSet]:
+) -> tuple[PseudoVideoSampler, VideoSet, VideoSet | None]:
     """Repeat a sampler's fit on a part of its videos, to judge it on the others.
 
     A sampler that was fitted on all training videos leaves none to judge it by. What is
@@ -141,23 +187,28 @@ def refit_on_part(
         sampler: With its sources.
         folder: Where the repeated fit is kept; there already, it is not repeated.
         share: Share of the videos of each class to hold out.
+        scores: The function that gave `fit` its scores, if any.
         progress: Show bars; None decides by the terminal.
 
     Returns:
-        The repeated fit, and the normal and the abnormal videos held out.
+        The repeated fit, and the normal and the abnormal videos held out; None where
+        the sampler learned of normal ones alone.
 
     Raises:
         ValueError: If `folder` holds another fit.
     """
-    normal, abnormal = sampler.sources(ABNORMAL), sampler.sources(NORMAL)
-    split = stratified_split(len(normal), len(abnormal), share=share, seed=sampler.seed)
+    normal, abnormal = sampler.sources(ABNORMAL), sampler.abnormal
+    if abnormal is None and sampler.recipe.learns_abnormal:
+        sampler.sources(NORMAL)  # they are lacking, and it says so
+    num_abnormal = 0 if abnormal is None else len(abnormal)
+    split = stratified_split(len(normal), num_abnormal, share=share, seed=sampler.seed)
     kept = (
         normal.part(split.train_normal),
-        abnormal.part(split.train_abnormal),
+        abnormal and abnormal.part(split.train_abnormal),
     )
     held_out = (
         normal.part(split.validation_normal),
-        abnormal.part(split.validation_abnormal),
+        abnormal and abnormal.part(split.validation_abnormal),
     )
     if folder is not None and (Path(folder) / "config.json").is_file():
         saved = PseudoVideoSampler.from_pretrained(folder)
@@ -166,13 +217,14 @@ def refit_on_part(
         )
         is_same = fitted.recipe == sampler.recipe and fitted.seed == sampler.seed
         for own, part in zip((saved.normal, saved.abnormal), kept, strict=True):
-            is_same &= _files(part) == (set() if own is None else _files(own))
+            is_same &= _files(part) == _files(own)
         if not is_same:
             raise ValueError(f"{folder}: holds the fit of another run; delete it")
     else:
         fitted = PseudoVideoSampler.fit(
             *kept,
             recipe=sampler.recipe,
+            scores=scores,
             seed=sampler.seed,
             device=sampler.device,
             folder=folder,
@@ -181,8 +233,8 @@ def refit_on_part(
     return fitted, *held_out
 
 
-def _files(videos: VideoSet) -> set[Path]:
-    return {path.resolve() for path in videos.paths or ()}
+def _files(videos: VideoSet | None) -> set[Path]:
+    return {path.resolve() for path in (videos and videos.paths) or ()}
 
 
 def _contents(videos: VideoSet) -> set[bytes]:

@@ -124,7 +124,8 @@ def _check(options: argparse.Namespace) -> int:
     for module, extra in (("matplotlib", "plots"), ("sklearn", "eval")):
         require(module, extra=extra)  # before the fit, not after
     sampler = PseudoVideoSampler.from_pretrained(options.checkpoint)
-    if (options.normal is None) != (options.abnormal is None):
+    both = sampler.recipe.learns_abnormal
+    if (options.normal is None) != (options.abnormal is None) and both:
         raise ValueError("--normal and --abnormal: expected both or none")
     held_out = (options.normal, options.abnormal)
     if options.normal is None:

@@ -11,28 +11,37 @@ Everything is computed on `(T, D)`, the first crop.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 from scipy.stats import ks_2samp
 
 from .extras import require
+from .gate_samples import (
+    MAX_ROWS,
+    Clip,
+    Draw,
+    Material,
+    Rows,
+    Sample,
+    by_video,
+    meant_rows,
+    norms_of,
+    one_a_video,
+    projection,
+    rows_of,
+)
 from .metrics import roc_auc
 from .vae import ABNORMAL, NORMAL, MultiTaskVAE
 
-Rows = NDArray[np.float32]
 REPEATS = 20  # draws of halves, and of one snippet a video
 CLASSIFIER_REPEATS = 5
 TREES = 200
-COMPONENTS = 32
 NEIGHBOURS = 5
-MAX_ROWS = 2000  # of each side of a comparison
-MIN_VIDEOS = 4  # of each kind: halves of two videos
 ACTIVE_VARIANCE = 0.01
+TOP_SHARE = 3 / 32  # of a video's snippets: RTFM trains on 3 segments of 32
 
 
 class Gate(NamedTuple):
@@ -57,75 +66,42 @@ class Gate(NamedTuple):
     meaning: str
 
 
-class Clip(NamedTuple):
-    """A video `(T, D)` and which of its snippets are meant, bool `(T,)`."""
-
-    features: Rows
-    mask: NDArray[np.bool_]
-
-
-@dataclass(frozen=True)
-class Material:
-    """What pseudo videos of one class are judged by.
-
-    Attributes:
-        pseudo: Pseudo videos, of held-out sources; meant are generated snippets.
-        real: Held-out real videos of the class that they claim; meant are its snippets
-            (of abnormal videos the selected ones).
-        other: Held-out real videos of the other class, likewise.
-        training: Real videos of the claimed class that the model was fitted on.
-        training_other: Those of the other class.
-        seed: Seed of the draws.
-    """
-
-    pseudo: Sequence[Clip]
-    real: Sequence[Clip]
-    other: Sequence[Clip]
-    training: Sequence[Clip]
-    training_other: Sequence[Clip]
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        least = dict.fromkeys(("pseudo", "real", "other"), MIN_VIDEOS)
-        for name, few in {**least, "training": 1, "training_other": 1}.items():
-            count = sum(bool(clip.mask.any()) for clip in getattr(self, name))
-            if count < few:
-                raise ValueError(
-                    f"{name} videos: expected at least {few} with snippets of their "
-                    f"class, got {count}; hold out more videos, or select more snippets"
-                )
-
-
 def judge(material: Material) -> list[Gate]:
     """Compute all gates of the pseudo videos of one class.
 
     Raises:
         ImportError: If scikit-learn is not installed; it names the extra.
     """
-    draws = [_Draw(material, repeat) for repeat in range(REPEATS)]
+    draws = [Draw(material, repeat) for repeat in range(REPEATS)]
     return [
-        *_norms_and_spread(draws),
+        *norms_and_spread(draws),
         _frechet(draws, material),
         _coverage(draws, material),
         *_classifier(draws[:CLASSIFIER_REPEATS]),
         _validity(material),
         _lag_one(material),
         _memorisation(material),
+        *largest_norms(material),
     ]
 
 
 def judge_model(
-    vae: MultiTaskVAE, normal: Sequence[Clip], abnormal: Sequence[Clip]
+    vae: MultiTaskVAE,
+    normal: Sequence[Clip],
+    abnormal: Sequence[Clip] | None = None,
 ) -> list[Gate]:
     """Compute the gates of the model itself, on held-out real videos.
 
     Args:
         vae: The model.
         normal: Held-out normal videos.
-        abnormal: Held-out abnormal videos; meant are the selected snippets.
+        abnormal: Held-out abnormal videos; meant are the selected snippets. None
+            where the model learned of none.
     """
     gates = []
     for label, clips in ((NORMAL, normal), (ABNORMAL, abnormal)):
+        if clips is None:
+            continue
         name = ("normal", "abnormal")[label]
         means, reconstruction, rows = reconstruct(vae, clips, label)
         active = float((means.var(axis=0) > ACTIVE_VARIANCE).mean())
@@ -168,11 +144,6 @@ def reconstruct(
     return means.cpu().float().numpy(), decoded.cpu().float().numpy(), rows
 
 
-def meant_rows(clips: Sequence[Clip]) -> Rows:
-    """Return the meant snippets of all clips, `(M, D)`."""
-    return _rows(clips).rows
-
-
 def lag_one(features: Rows) -> float:
     """Correlation of neighbours in time of one video `(T, D)`, over all features."""
     centred = features.astype(np.float64) - features.mean(axis=0)
@@ -182,55 +153,7 @@ def lag_one(features: Rows) -> float:
     return float((centred[1:] * centred[:-1]).sum() / total)
 
 
-class _Sample(NamedTuple):
-    """Rows `(M, D)` and the number of the video of each `(M,)`."""
-
-    rows: Rows
-    video: NDArray[np.int64]
-
-    def take(self, chosen: NDArray[Any]) -> _Sample:
-        return _Sample(self.rows[chosen], self.video[chosen])
-
-
-def _rows(clips: Sequence[Clip]) -> _Sample:
-    counts = [int(clip.mask.sum()) for clip in clips]
-    rows = np.concatenate([clip.features[clip.mask] for clip in clips])
-    return _Sample(rows.astype(np.float32), np.repeat(np.arange(len(clips)), counts))
-
-
-class _Draw:
-    """Four samples that can be compared: pseudo, real, real again, and other.
-
-    All are of as many videos and rows, the two real ones of different videos, so that
-    the bias of a figure in small samples is the same in all.
-    """
-
-    def __init__(self, material: Material, repeat: int):
-        self.rng = np.random.default_rng([material.seed, repeat])
-        real = self._shuffled(material.real)
-        pseudo, other = (self._shuffled(c) for c in (material.pseudo, material.other))
-        count = min(len(real) // 2, len(pseudo), len(other))
-        samples = [
-            _rows(clips)
-            for clips in (
-                pseudo[:count],
-                real[:count],
-                real[count : 2 * count],
-                other[:count],
-            )
-        ]
-        size = min(MAX_ROWS, *(len(sample.rows) for sample in samples))
-        self.pseudo, self.real, self.again, self.other = (
-            sample.take(self.rng.permutation(len(sample.rows))[:size])
-            for sample in samples
-        )
-
-    def _shuffled(self, clips: Sequence[Clip]) -> list[Clip]:
-        meant = [clip for clip in clips if clip.mask.any()]
-        return [meant[i] for i in self.rng.permutation(len(meant))]
-
-
-Figure = Callable[[_Sample, _Sample], float]
+Figure = Callable[[Sample, Sample], float]
 
 
 class _Three(NamedTuple):
@@ -241,7 +164,7 @@ class _Three(NamedTuple):
     contrast: float
 
 
-def _compare(draws: Sequence[_Draw], figure: Figure) -> _Three:
+def _compare(draws: Sequence[Draw], figure: Figure) -> _Three:
     values = [
         [figure(one, draw.again) for one in (draw.pseudo, draw.real, draw.other)]
         for draw in draws
@@ -249,14 +172,16 @@ def _compare(draws: Sequence[_Draw], figure: Figure) -> _Three:
     return _Three(*np.mean(values, axis=0).tolist())
 
 
-def _norms_and_spread(draws: Sequence[_Draw]) -> list[Gate]:
-    def norm_ratio(one: _Sample, two: _Sample) -> float:
-        return float(_norm(one.rows).mean() / _norm(two.rows).mean())
+def norms_and_spread(draws: Sequence[Draw]) -> list[Gate]:
+    """Compare norms and variance of generated and of real snippets."""
 
-    def gap(one: _Sample, two: _Sample) -> float:
-        return float(ks_2samp(_norm(one.rows), _norm(two.rows)).statistic)
+    def norm_ratio(one: Sample, two: Sample) -> float:
+        return float(norms_of(one.rows).mean() / norms_of(two.rows).mean())
 
-    def variance_ratio(one: _Sample, two: _Sample) -> float:
+    def gap(one: Sample, two: Sample) -> float:
+        return float(ks_2samp(norms_of(one.rows), norms_of(two.rows)).statistic)
+
+    def variance_ratio(one: Sample, two: Sample) -> float:
         return float(one.rows.var(axis=0).sum() / two.rows.var(axis=0).sum())
 
     norm = _compare(draws, norm_ratio)
@@ -298,10 +223,10 @@ def _norms_and_spread(draws: Sequence[_Draw]) -> list[Gate]:
     ]
 
 
-def _frechet(draws: Sequence[_Draw], material: Material) -> Gate:
-    project = _projection(material)
+def _frechet(draws: Sequence[Draw], material: Material) -> Gate:
+    project = projection(material)
 
-    def distance(one: _Sample, two: _Sample) -> float:
+    def distance(one: Sample, two: Sample) -> float:
         first, second = project(one.rows), project(two.rows)
         covariances = [np.cov(rows, rowvar=False) for rows in (first, second)]
         shift = ((first.mean(axis=0) - second.mean(axis=0)) ** 2).sum()
@@ -323,7 +248,7 @@ def _frechet(draws: Sequence[_Draw], material: Material) -> Gate:
     )
 
 
-def _coverage(draws: Sequence[_Draw], material: Material) -> Gate:
+def _coverage(draws: Sequence[Draw], material: Material) -> Gate:
     """Coverage of Naeem et al. (2020), and recall, of one snippet a video.
 
     Coverage alone would pass a collapsed decoder: in many dimensions the mean is
@@ -331,9 +256,9 @@ def _coverage(draws: Sequence[_Draw], material: Material) -> Gate:
     generated snippets count, too, as in recall (Kynkaanniemi et al., 2019).
     """
     neighbours = require("sklearn.neighbors", extra="eval").NearestNeighbors
-    project = _projection(material)
+    project = projection(material)
 
-    def coverage(one: _Sample, two: _Sample) -> float:
+    def coverage(one: Sample, two: Sample) -> float:
         made, real = (project(sample.rows) for sample in (one, two))
         count = min(NEIGHBOURS, len(real) - 1)
         of_real, of_made = (
@@ -348,7 +273,7 @@ def _coverage(draws: Sequence[_Draw], material: Material) -> Gate:
     values = []
     for draw in draws:
         thin = [
-            _one_a_video(one, draw.rng)
+            one_a_video(one, draw.rng)
             for one in (draw.pseudo, draw.real, draw.other, draw.again)
         ]
         size = min(len(one.rows) for one in thin)
@@ -371,32 +296,11 @@ def _coverage(draws: Sequence[_Draw], material: Material) -> Gate:
     )
 
 
-def _classifier(draws: Sequence[_Draw]) -> list[Gate]:
+def _classifier(draws: Sequence[Draw]) -> list[Gate]:
     """Two-sample test by a classifier that never saw the videos it judges."""
-    pipeline = require("sklearn.pipeline", extra="eval").make_pipeline
-    scaler = require("sklearn.preprocessing", extra="eval").StandardScaler
-    logistic = require("sklearn.linear_model", extra="eval").LogisticRegression
-    selection = require("sklearn.model_selection", extra="eval")
-
-    def auc(one: _Sample, two: _Sample) -> float:
-        rows = np.concatenate((one.rows, two.rows))
-        truth = np.repeat((1, 0), (len(one.rows), len(two.rows)))
-        groups = np.concatenate((one.video, two.video + one.video.max() + 1))
-        folds = min(len(set(one.video)), len(set(two.video)), 5)
-        if folds < 2:
-            return 0.5
-        split = selection.StratifiedGroupKFold(folds, shuffle=True, random_state=0)
-        scores = selection.cross_val_predict(
-            pipeline(scaler(), logistic(C=0.01, max_iter=1000)),
-            rows,
-            truth,
-            groups=groups,
-            cv=split,
-            method="decision_function",
-        )
-        return roc_auc(truth, scores)
-
-    values = [[auc(x, d.again) for x in (d.pseudo, d.real, d.other)] for d in draws]
+    values = [
+        [told_apart(x, d.again) for x in (d.pseudo, d.real, d.other)] for d in draws
+    ]
     found = _Three(*np.mean(values, axis=0).tolist())
     # Of few videos, two halves of one class can be told apart by chance alone.
     least = max(0.6, float(np.quantile([floor for _, floor, _ in values], 0.95)))
@@ -427,12 +331,36 @@ def _classifier(draws: Sequence[_Draw]) -> list[Gate]:
     ]
 
 
+def told_apart(one: Sample, two: Sample) -> float:
+    """AUC of a linear classifier of two samples, on videos that it never saw."""
+    pipeline = require("sklearn.pipeline", extra="eval").make_pipeline
+    scaler = require("sklearn.preprocessing", extra="eval").StandardScaler
+    logistic = require("sklearn.linear_model", extra="eval").LogisticRegression
+    selection = require("sklearn.model_selection", extra="eval")
+    rows = np.concatenate((one.rows, two.rows))
+    truth = np.repeat((1, 0), (len(one.rows), len(two.rows)))
+    groups = np.concatenate((one.video, two.video + one.video.max() + 1))
+    folds = min(len(set(one.video)), len(set(two.video)), 5)
+    if folds < 2:
+        return 0.5
+    split = selection.StratifiedGroupKFold(folds, shuffle=True, random_state=0)
+    scores = selection.cross_val_predict(
+        pipeline(scaler(), logistic(C=0.01, max_iter=1000)),
+        rows,
+        truth,
+        groups=groups,
+        cv=split,
+        method="decision_function",
+    )
+    return roc_auc(truth, scores)
+
+
 def _validity(material: Material) -> Gate:
     """Ask an oracle of another kind, trained on other videos, for the class."""
     forest = require("sklearn.ensemble", extra="eval").RandomForestClassifier
     rng = np.random.default_rng(material.seed)
     samples = [
-        _rows(clips)
+        rows_of(clips)
         for clips in (
             material.training,
             material.training_other,
@@ -444,7 +372,7 @@ def _validity(material: Material) -> Gate:
     rates = []
     for normalise in (False, True):
         own, other, pseudo, real = (
-            one.rows / np.maximum(_norm(one.rows)[:, None], 1e-12)
+            one.rows / np.maximum(norms_of(one.rows)[:, None], 1e-12)
             if normalise
             else one.rows
             for one in samples
@@ -458,7 +386,7 @@ def _validity(material: Material) -> Gate:
         )
         found = []  # mean rate of the videos, and its squared standard error
         for rows, one in ((pseudo, samples[2]), (real, samples[3])):
-            own_rates = _by_video(oracle.predict(rows), one.video)
+            own_rates = by_video(oracle.predict(rows), one.video)
             error = own_rates.var(ddof=1) / len(own_rates)
             found.append((float(own_rates.mean()), float(error)))
         slack = max(0.1, 3 * (found[0][1] + found[1][1]) ** 0.5)
@@ -520,35 +448,32 @@ def _memorisation(material: Material) -> Gate:
     )
 
 
-def _projection(material: Material) -> Callable[[Rows], NDArray[np.float64]]:
-    """Return the map to the main axes of the real snippets of both classes."""
-    pca = require("sklearn.decomposition", extra="eval").PCA
-    rng = np.random.default_rng(material.seed)
-    rows = np.concatenate([meant_rows(c) for c in (material.real, material.other)])
-    rows = rows[rng.permutation(len(rows))[: 2 * MAX_ROWS]]
-    size = min(COMPONENTS, len(rows) - 1, rows.shape[1])
-    fitted = pca(size, svd_solver="randomized", random_state=0).fit(rows)
-
-    def project(values: Rows) -> NDArray[np.float64]:
-        projected: NDArray[np.float64] = fitted.transform(values).astype(np.float64)
-        return projected
-
-    return project
-
-
-def _by_video(values: NDArray[Any], video: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Mean of the values of each video."""
-    numbers = np.unique(video, return_inverse=True)[1]
-    means: NDArray[np.float64] = np.bincount(numbers, values) / np.bincount(numbers)
-    return means
-
-
-def _one_a_video(sample: _Sample, rng: np.random.Generator) -> _Sample:
-    order = rng.permutation(len(sample.rows))
-    first = np.unique(sample.video[order], return_index=True)[1]
-    return sample.take(order[first])
+def largest_norms(material: Material) -> list[Gate]:
+    """Ask whether a host that selects by magnitude sees what was generated."""
+    if all(clip.mask.all() for clip in material.pseudo):
+        return []  # all of a pseudo normal video is
+    value, floor = (
+        float(np.mean([_share_of_largest(clip) for clip in clips]))
+        for clips in (material.pseudo, material.real)
+    )
+    in_part = not all(clip.mask.all() for clip in material.real)
+    chance = float(np.mean([clip.mask.mean() for clip in material.pseudo]))
+    return [
+        Gate(
+            "largest norms",
+            value,
+            floor if in_part else None,
+            chance,
+            "at least 0.80",
+            value >= 0.8,
+            "share of generated snippets among the tenth of a pseudo video with the "
+            "largest norms, on which hosts that select by magnitude train; real: of "
+            "selected ones in real videos; classes: if norms told nothing",
+        )
+    ]
 
 
-def _norm(rows: Rows) -> NDArray[np.float64]:
-    norms: NDArray[np.float64] = np.linalg.norm(rows.astype(np.float64), axis=1)
-    return norms
+def _share_of_largest(clip: Clip) -> float:
+    count = max(1, round(TOP_SHARE * len(clip.mask)))
+    largest = np.argsort(-norms_of(clip.features), kind="stable")[:count]
+    return float(clip.mask[largest].mean())

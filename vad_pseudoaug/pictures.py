@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from .check import Check
 from .extras import require
-from .gates import ACTIVE_VARIANCE, Clip, meant_rows, reconstruct
+from .gate_samples import Clip, meant_rows
+from .gates import ACTIVE_VARIANCE, reconstruct
 from .plots import COLOURS, MARKERS, STYLES, new_figure, plot_history, plot_projection
 from .selection import runs_of
 from .vae import ABNORMAL, NORMAL
@@ -40,14 +41,23 @@ def draw_pictures(check: Check) -> list[Picture]:
     Raises:
         ImportError: If matplotlib or scikit-learn is missing; it names the extra.
     """
+    if check.one_class:
+        aim = (
+            "disturbed (grey), the pseudo video should go another way than its source, "
+            "and its norm should neither drop nor leap. "
+        )
+    else:
+        aim = (
+            "made abnormal (grey), the pseudo video should move from 0, the mean "
+            "normal training snippet, towards 1, the mean selected abnormal one, and "
+            "its norm should not drop. "
+        )
     return [
         Picture(
             "timelines",
             "Pseudo abnormal videos beside their sources",
-            "The longest held-out normal videos. Where they were made abnormal (grey), "
-            "the pseudo video should move from 0, the mean normal training snippet, "
-            "towards 1, the mean selected abnormal one, and its norm should not drop. "
-            "Elsewhere the two lines are the same.",
+            f"The longest held-out normal videos. Where they were {aim}Elsewhere the "
+            "two lines are the same.",
             _timelines(check),
         ),
         Picture(
@@ -105,10 +115,11 @@ def draw_pictures(check: Check) -> list[Picture]:
 
 
 def _by_class(check: Check, draw: Callable[[Check, int, Axes], None]) -> Figure:
-    figure, axes = new_figure(1, 2, figsize=(10, 4.3))
-    for column, (label, name) in enumerate(CLASSES.items()):
+    count = len(check.materials)
+    figure, axes = new_figure(1, count, figsize=(5 * count, 4.3))
+    for column, label in enumerate(sorted(check.materials, reverse=True)):
         draw(check, label, axes[0, column])
-        axes[0, column].set_title(f"pseudo {name} videos")
+        axes[0, column].set_title(f"pseudo {CLASSES[label]} videos")
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=len(handles))
     return figure
@@ -117,9 +128,9 @@ def _by_class(check: Check, draw: Callable[[Check, int, Axes], None]) -> Figure:
 def _norms(check: Check, label: int, axes: Axes) -> None:
     material = check.materials[label]
     groups = {"generated": material.pseudo}
-    for one in CLASSES:  # in both panels the same line for a class
-        clips = material.real if one == label else material.other
-        groups[f"real {CLASSES[one]}"] = clips
+    for one, name in _real_classes(check).items():  # in both panels the same line
+        is_compared = one == label or check.one_class
+        groups[f"real {name}"] = material.real if is_compared else material.other
     _cumulative(
         {name: _norm(meant_rows(clips)) for name, clips in groups.items()}, axes
     )
@@ -138,7 +149,8 @@ def _neighbours(check: Check, label: int, axes: Axes) -> None:
         },
         axes,
     )
-    axes.set_xlabel(f"distance to the nearest {CLASSES[label]} training snippet")
+    kind = CLASSES[NORMAL if check.one_class else label]
+    axes.set_xlabel(f"distance to the nearest {kind} training snippet")
     axes.set_xlim(left=0)
 
 
@@ -192,6 +204,13 @@ def _timelines(check: Check) -> Figure:
         "place between normal (0) and abnormal (1)": lambda rows: (rows - low) @ axis,
         "L2 norm": _norm,
     }
+    if check.one_class:
+        measures = {
+            "distance to the snippet before": lambda rows: _norm(
+                np.diff(rows, axis=0, prepend=rows[:1])
+            ),
+            "L2 norm": _norm,
+        }
     figure, axes = new_figure(len(chosen), 2, figsize=(11, 2.3 * len(chosen) + 0.6))
     for row, video in enumerate(chosen):
         source, pseudo = sources[video], material.pseudo[video]
@@ -219,7 +238,7 @@ def _timelines(check: Check) -> Figure:
             own.set_title(name if row == 0 else "")
             own.locator_params(axis="x", integer=True)
         axes[row, 0].set_ylabel(f"normal video {video + 1}")
-        for level in (0, 1):
+        for level in () if check.one_class else (0, 1):
             axes[row, 0].axhline(level, color="0.6", linewidth=0.8, zorder=0)
     for own in axes[-1]:
         own.set_xlabel("snippet")
@@ -229,12 +248,16 @@ def _timelines(check: Check) -> Figure:
 
 
 def _projection(check: Check) -> Figure:
-    groups = {
-        "real normal": check.materials[NORMAL].real,
-        "real abnormal (selected)": check.materials[ABNORMAL].real,
-        "generated normal": check.materials[NORMAL].pseudo,
-        "generated abnormal": check.materials[ABNORMAL].pseudo,
-    }
+    abnormal = check.materials[ABNORMAL]
+    if check.one_class:
+        groups = {"real normal": abnormal.real, "disturbed": abnormal.pseudo}
+    else:
+        groups = {
+            "real normal": check.materials[NORMAL].real,
+            "real abnormal (selected)": abnormal.real,
+            "generated normal": check.materials[NORMAL].pseudo,
+            "generated abnormal": abnormal.pseudo,
+        }
     rng = np.random.default_rng(0)
     rows = {name: meant_rows(clips) for name, clips in groups.items()}
     thin = {
@@ -248,8 +271,8 @@ def _projection(check: Check) -> Figure:
 def _units(check: Check) -> Figure:
     figure, axes = new_figure(figsize=(8, 4))
     own = axes[0, 0]
-    for number, (label, name) in enumerate(CLASSES.items()):
-        clips = check.materials[label].real
+    for number, (label, name) in enumerate(_real_classes(check).items()):
+        clips = check.materials[ABNORMAL if check.one_class else label].real
         variance = reconstruct(check.sampler.vae, clips, label)[0].var(axis=0)
         own.plot(
             np.arange(1, len(variance) + 1),
@@ -272,6 +295,11 @@ def _training(check: Check) -> Figure:
     else:
         axes[0, 0].set_title("the run holds no training history")
     return figure
+
+
+def _real_classes(check: Check) -> Mapping[int, str]:
+    """The classes of the real videos that the sampler learned of."""
+    return {NORMAL: CLASSES[NORMAL]} if check.one_class else CLASSES
 
 
 def _cumulative(groups: Mapping[str, NDArray[Any]], axes: Axes) -> None:

@@ -183,6 +183,11 @@ class Recipe:
         return self.normal_rate if label == 0 else 1.0
 
     @property
+    def learns_abnormal(self) -> bool:
+        """Whether abnormal training videos are learned of."""
+        return self.translation != "disturb"
+
+    @property
     def needs_scorer(self) -> bool:
         """Whether pseudo videos are made by the scores of a baseline."""
         return self.scope == "suspicious" or self.candidates > 1

@@ -163,6 +163,18 @@ def _verdict(check: Check) -> str:
 def _judged(check: Check) -> str:
     sampler = check.sampler
     # Pseudo abnormal videos are made of normal sources.
+    if check.one_class:
+        return (
+            f"<p>A sampler of the recipe <b>{html.escape(sampler.recipe.name)}</b>, "
+            f"seed {sampler.seed}, fitted on {len(sampler.sources(ABNORMAL))} normal "
+            f"videos; its pseudo abnormal videos of {len(check.sources[ABNORMAL])} "
+            "normal training videos that it never saw.</p>"
+            "<p>A video is a sequence of snippets, the features of 16 frames each. No "
+            "abnormal video was given: a pseudo abnormal video is a normal one, its "
+            "source, in which a run of snippets was disturbed, and it is compared with "
+            "real normal ones. It should differ from them, and by what was disturbed "
+            "alone.</p>"
+        )
     fitted = (len(sampler.sources(ABNORMAL)), len(sampler.sources(NORMAL)))
     held_out = (len(check.sources[ABNORMAL]), len(check.sources[NORMAL]))
     return (

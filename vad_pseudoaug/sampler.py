@@ -484,7 +484,7 @@ class PseudoVideoSampler:
         given = scores is not None
         if abnormal is not None:
             normal, abnormal = as_pair(normal, abnormal, layout=layout, key=key)
-        elif chosen.translation != "disturb" or chosen.needs_scorer or given:
+        elif chosen.learns_abnormal or chosen.needs_scorer or given:
             raise ValueError(
                 f"the recipe {chosen.name!r} learns of abnormal videos, got none: "
                 "give them, or take the recipe 'one-class' without scores"

@@ -1,0 +1,80 @@
+"""Quality gates of pseudo abnormal videos where no abnormal video is known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from . import gates
+from .gate_samples import Clip, Draw, Material
+from .gates import Gate, largest_norms, norms_and_spread, told_apart
+
+
+def judge_disturbed(
+    pseudo: Sequence[Clip],
+    normal: Sequence[Clip],
+    training: Sequence[Clip],
+    *,
+    seed: int = 0,
+) -> list[Gate]:
+    """Compute the gates of pseudo abnormal videos where no abnormal video is known.
+
+    What is abnormal is not known then. What can be asked is that disturbed snippets
+    look like features of the same extractor, and yet are no normal ones.
+
+    Args:
+        pseudo: Pseudo videos, of held-out sources; meant are the disturbed snippets.
+        normal: Held-out normal videos.
+        training: Normal videos that the model was fitted on.
+        seed: Seed of the draws.
+
+    Raises:
+        ImportError: If scikit-learn is not installed; it names the extra.
+    """
+    material = Material(pseudo, normal, normal, training, training, seed)
+    draws = [Draw(material, repeat) for repeat in range(gates.REPEATS)]
+    return [
+        *(gate._replace(contrast=None) for gate in norms_and_spread(draws)),
+        _differs(material, draws[: gates.CLASSIFIER_REPEATS]),
+        *largest_norms(material),
+    ]
+
+
+def _differs(material: Material, draws: Sequence[Draw]) -> Gate:
+    """Ask whether disturbed snippets are, or follow each other, as no normal ones."""
+    changes = Material(
+        _changes(material.pseudo),
+        _changes(material.real),
+        _changes(material.other),
+        _changes(material.training),
+        _changes(material.training_other),
+        seed=material.seed,
+    )
+    found = []
+    for own in (draws, [Draw(changes, repeat) for repeat in range(len(draws))]):
+        values = np.array(
+            [[told_apart(x, d.again) for x in (d.pseudo, d.real)] for d in own]
+        )
+        least = max(0.6, float(np.quantile(values[:, 1], 0.95)))
+        found.append((*values.mean(axis=0).tolist(), least))
+    value, floor, least = max(found, key=lambda one: one[0] - one[2])
+    return Gate(
+        "differs from normal",
+        value,
+        floor,
+        None,
+        f"above {least:.2f}",
+        value > least,
+        "AUC of a linear classifier that tells disturbed from normal snippets, by "
+        "themselves or by what changed since the snippet before, the better one; on "
+        "other videos; near 0.5 there is nothing to learn",
+    )
+
+
+def _changes(clips: Sequence[Clip]) -> list[Clip]:
+    """Put in place of each snippet how far it is from the one before, by feature."""
+    return [
+        Clip(np.abs(np.diff(features, axis=0, prepend=features[:1])), mask)
+        for features, mask in clips
+    ]
