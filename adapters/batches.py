@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from vad_pseudoaug.auto import Choice, settle
 from vad_pseudoaug.features import Layout
 from vad_pseudoaug.hosts import SamplerLike, load_sampler
 from vad_pseudoaug.items import ItemFormat, Slot, with_members
@@ -27,7 +28,11 @@ if TYPE_CHECKING:
 
 
 class BatchAttachment:
-    """What `attach` returns: the switch, the counters, and the way back."""
+    """What `attach` returns: the switch, the counters, and the way back.
+
+    Attributes:
+        choice: Why p became what it is; None where it was given.
+    """
 
     def __init__(
         self,
@@ -48,6 +53,7 @@ class BatchAttachment:
         self._normal_first = normal_first
         self._batches = self._seen = self._replaced = 0
         self.enabled = mixing.enabled
+        self.choice: Choice | None = None
 
     def stats(self) -> dict[str, int]:
         """Return how many videos were "seen" and how many "replaced" so far."""
@@ -143,7 +149,7 @@ def attach(
     Raises:
         TypeError: If it gives no batches in these ways.
         ValueError: If it is attached already, or warm-up is counted in epochs, or a
-            folder for a pool or p="auto" is given.
+            folder for a pool is given, or p="auto" and the sampler has too few videos.
     """
     options.setdefault("start_unit", "steps")
     mixing = Mixing(**options)
@@ -152,13 +158,14 @@ def attach(
         raise ValueError("the loader is attached already: call detach() first")
     if mixing.start_unit != "steps" or mixing.give_mask:
         raise ValueError("only steps can be counted here, and no mask handed out")
-    if mixing.p == "auto":
-        raise ValueError("p='auto' needs a dataset to try: give a number here")
     if mixing.pool not in ("auto", None):
         raise ValueError("whole batches get no pool: pass no folder for it")
+    loaded = load_sampler(sampler)
+    # There is no dataset here: it is tried on what the sampler was fitted on.
+    mixing, choice = settle(mixing, loaded, loaded.normal, loaded.abnormal)
     handle = BatchAttachment(
         loader,
-        load_sampler(sampler).worker_copy(),
+        loaded.worker_copy(),
         mixing,
         slot=slot,
         layout=layout,
@@ -173,5 +180,6 @@ def attach(
         given = getattr(host, way)(self, *arguments)
         return map(handle.mix, given) if way == "__iter__" else handle.mix(given)
 
+    handle.choice = choice
     loader.__class__ = type(host.__name__, (host,), {way: give, "_vad_pseudoaug": True})
     return handle

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from vad_pseudoaug.appended import AppendedDataset
 from vad_pseudoaug.features import Layout
 from vad_pseudoaug.hosts import (
+    PerVideo,
     SamplerLike,
     attach_found,
     dataset_of,
@@ -35,7 +36,7 @@ def wrap(
     *,
     label: int,
     sources: Any = None,
-    per_video: float | None = None,
+    per_video: PerVideo = None,
     seed: int = 0,
     pool_bytes: int = POOL_BYTES,
     slot: Slot = None,
@@ -52,7 +53,9 @@ def wrap(
         label: That class, 0 normal or 1 abnormal.
         sources: Real videos of the other class, items or bare features; None takes the
             sampler's own.
-        per_video: Pseudo videos per source; None is the recipe's.
+        per_video: Pseudo videos per source; None is the recipe's; "auto"
+            appends as many as training videos speak for, 0 included: see `choose_p`,
+            and `choice` of what is returned.
         seed: Seed of the pseudo videos.
         pool_bytes: What a temporary folder may take on the disk in which pseudo videos
             are kept once they were made, of each dataset; 0 keeps none.

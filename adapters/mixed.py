@@ -19,6 +19,7 @@ from vad_pseudoaug.appended import AppendedDataset
 from vad_pseudoaug.contracts import ClassRule
 from vad_pseudoaug.features import Layout
 from vad_pseudoaug.hosts import (
+    PerVideo,
     SamplerLike,
     as_videos,
     attach_found,
@@ -80,7 +81,7 @@ def wrap(
     dataset: Any,
     sampler: SamplerLike,
     *,
-    per_video: float | None = None,
+    per_video: PerVideo = None,
     seed: int = 0,
     pool_bytes: int = POOL_BYTES,
     **form: Unpack[Form],
@@ -90,7 +91,9 @@ def wrap(
     Args:
         dataset: The host's training videos.
         sampler: Fitted on features like those of the items; or its checkpoint's folder.
-        per_video: Pseudo videos per real video; None is the recipe's.
+        per_video: Pseudo videos per real video; None is the recipe's; "auto"
+            appends as many as training videos speak for, 0 included: see `choose_p`,
+            and `choice` of what is returned.
         seed: Seed of the pseudo videos.
         pool_bytes: What a temporary folder may take on the disk in which pseudo videos
             are kept once they were made, of each dataset; 0 keeps none.

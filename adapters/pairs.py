@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 from vad_pseudoaug.appended import AppendedDataset
 from vad_pseudoaug.features import Layout
 from vad_pseudoaug.hosts import (
+    PerVideo,
     SamplerLike,
     as_videos,
     attach_found,
@@ -58,7 +59,7 @@ def wrap(
     *,
     normal_slot: Slot,
     abnormal_slot: Slot,
-    per_video: float | None = None,
+    per_video: PerVideo = None,
     seed: int = 0,
     pool_bytes: int = POOL_BYTES,
     layout: Layout | None = None,
@@ -71,7 +72,9 @@ def wrap(
         sampler: Fitted on features like those of the items; or its checkpoint's folder.
         normal_slot: See `videos`.
         abnormal_slot: See `videos`.
-        per_video: Pseudo pairs per real pair; None is the recipe's.
+        per_video: Pseudo pairs per real pair; None is the recipe's; "auto"
+            appends as many as training videos speak for, 0 included: see `choose_p`,
+            and `choice` of what is returned.
         seed: Seed of the pseudo videos.
         pool_bytes: What a temporary folder may take on the disk in which pseudo videos
             are kept once they were made, of each dataset; 0 keeps none.

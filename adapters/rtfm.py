@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader
 from vad_pseudoaug.appended import AppendedDataset
 from vad_pseudoaug.features import Layout
 from vad_pseudoaug.hosts import (
+    PerVideo,
     SamplerLike,
     as_videos,
     attach_found,
@@ -67,7 +68,7 @@ def wrap(
     abnormal_dataset: Any,
     sampler: SamplerLike,
     *,
-    per_video: float | None = None,
+    per_video: PerVideo = None,
     seed: int = 0,
     pool_bytes: int = POOL_BYTES,
     slot: Slot = None,
@@ -91,7 +92,9 @@ def wrap(
         abnormal_dataset: The host's abnormal training videos; None or an empty dataset
             where it has none, for a sampler of normal videos alone.
         sampler: Fitted on features like those of the items; or its checkpoint's folder.
-        per_video: Pseudo videos per real video; None is the recipe's.
+        per_video: Pseudo videos per real video; None is the recipe's; "auto"
+            appends as many as training videos speak for, 0 included: see `choose_p`,
+            and `choice` of what is returned.
         seed: Seed of the pseudo videos: the same one gives the same videos.
         pool_bytes: What a temporary folder may take on the disk in which pseudo videos
             are kept once they were made, of each dataset; 0 keeps none.

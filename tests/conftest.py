@@ -58,7 +58,8 @@ SMALL = {
 
 @pytest.fixture
 def small() -> dict[str, Any]:
-    return dict(SMALL)
+    """Choices of a small fit by the paper's recipe."""
+    return {"recipe": "paper", **SMALL}
 
 
 @pytest.fixture(scope="session")
@@ -89,6 +90,6 @@ def few_draws() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def checked(few_draws: None, many_videos: tuple[list[Any], list[Any]]) -> Check:
     """The check of a small sampler on the half of the videos that it never saw."""
-    choices: dict[str, Any] = {**SMALL, "baseline_lr": 0.01}
+    choices: dict[str, Any] = {"recipe": "paper", **SMALL, "baseline_lr": 0.01}
     sampler = PseudoVideoSampler.fit(*many_videos, **choices)
     return check_sampler(*refit_on_part(sampler))

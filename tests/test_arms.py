@@ -19,6 +19,7 @@ ABNORMAL_ONLY = ("robust", "one-class")  # pseudo normal videos unasked for are 
 
 @pytest.fixture
 def choices(small):
+    small.pop("recipe")  # each arm has its own
     return {
         **small,
         "baseline_lr": 0.01,
@@ -283,7 +284,7 @@ def test_smote_says_that_it_needs_neighbours(train, extra):
         extra("smote", training)
 
 
-@pytest.mark.parametrize("kind", RECIPES)
+@pytest.mark.parametrize("kind", [k for k in RECIPES if k != "mean-shift"])
 def test_a_recipe_generates_all_of_an_abnormal_and_half_of_a_normal_video(
     train, choices, kind
 ):

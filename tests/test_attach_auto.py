@@ -8,11 +8,23 @@ import torch
 from torch.utils.data import DataLoader
 
 import hosts
-from vad_pseudoaug import auto
-from vad_pseudoaug import hosts as module
+from vad_pseudoaug import PseudoVideoSampler, auto
 from vad_pseudoaug.adapters import batches, lightning, mixed, rtfm
 from vad_pseudoaug.auto import Choice
 from vad_pseudoaug.mixing import Mixing
+
+QUICK = {
+    "hidden_dims": (16,),
+    "latent_dim": 4,
+    "epochs": 1,
+    "steps_per_epoch": 2,
+    "batch_size": 16,
+    "baseline_epochs": 20,
+    "baseline_lr": 0.01,
+    "baseline_hidden_dims": (8,),
+    "normal_quantile": 0.8,
+    "folds": 2,
+}
 
 
 @pytest.fixture
@@ -25,7 +37,7 @@ def choose(monkeypatch):
             asked.append((normal, abnormal, options))
             return Choice(p, {0.5: np.array([0.1, 0.1])})
 
-        monkeypatch.setattr(module, "choose_p", choice)
+        monkeypatch.setattr(auto, "choose_p", choice)
         return asked
 
     return tell
@@ -90,7 +102,7 @@ def test_trying_leaves_the_hosts_random_states_alone(sampler, monkeypatch, caplo
     quick = {"baseline_epochs": 20, "baseline_hidden_dims": (8,), "baseline_lr": 0.01}
     sampler.recipe = type(sampler.recipe).named(**small, **quick)
     monkeypatch.setattr(
-        auto, "_train_baseline", lambda *a: lambda video: video.mean(axis=(0, 2))
+        auto, "_train_baseline", lambda *a, **kw: lambda v: v.mean(axis=(0, 2))
     )
     pair = loaders()
     for loader in pair:
@@ -106,15 +118,94 @@ def test_trying_leaves_the_hosts_random_states_alone(sampler, monkeypatch, caplo
 
 
 def test_bad_uses_are_refused(sampler):
-    with pytest.raises(ValueError, match="needs a dataset to try"):
+    message = "p='auto': trying takes 3 videos of each class, and there are 0 normal"
+    with pytest.raises(ValueError, match=message):
         batches.attach(iter([]), sampler, normal_first=True, p="auto")
-    with pytest.raises(ValueError, match="needs a dataset to try"):
-        Mixing(p="auto").limit([0.1])
+    with pytest.raises(ValueError, match="per_video='auto' tries pseudo videos on"):
+        rtfm.wrap(hosts.RtfmDataset(9, 0.0), None, sampler, per_video="auto")
+    for open_one in (Mixing(), Mixing(p="auto")):
+        with pytest.raises(ValueError, match="p is yet to be chosen"):
+            open_one.limit([0.1])
     with pytest.raises(ValueError, match="p and ratio: expected one"):
         Mixing(p="auto", ratio=0.5)
     for bad in ({"p": "all"}, {"ratio": "auto"}):
         with pytest.raises(ValueError, match=r"expected a value in \[0, 1\]"):
             Mixing(**bad)
+
+
+def test_it_is_tried_where_nothing_is_given(choose, sampler, caplog):
+    asked = choose(1.0)
+    assert rtfm.attach(*loaders(), sampler).choice.p == 1.0
+    assert rtfm.attach(*loaders(), sampler, ratio=0.5).choice is None
+    assert len(asked) == 1
+    assert not caplog.text
+    choose(0.0)
+    pair = loaders()
+    assert rtfm.attach(*pair, sampler).choice.p == 0
+    assert "no pseudo videos are mixed in" in caplog.text
+    assert "Give p to mix them in all the same" in caplog.text
+
+
+def few_loaders():
+    pair = hosts.RtfmDataset(9, 0.0), hosts.RtfmDataset(2, 1.0)
+    return [DataLoader(own, batch_size=2) for own in pair]
+
+
+def test_of_too_few_videos_nothing_can_be_told(choose, sampler, caplog):
+    asked = choose(1.0)
+    with pytest.raises(ValueError, match="9 normal ones and 2 abnormal ones; give"):
+        rtfm.attach(*few_loaders(), sampler, p="auto")
+    pair = few_loaders()
+    handle = rtfm.attach(*pair, sampler)
+    assert handle.choice is None
+    assert "p=0.5, untried: trying takes 3 videos of each class" in caplog.text
+    run(pair)
+    assert 0 < handle.stats()["replaced"] < 11
+    assert not asked
+
+
+def test_whole_batches_are_tried_on_what_the_sampler_was_fitted_on(choose, vae):
+    asked = choose(0.0)
+    normal, abnormal = (
+        torch.from_numpy(hosts.RtfmDataset(9, label).features) for label in (0.0, 1.0)
+    )
+    sampler = PseudoVideoSampler(vae, normal=normal, abnormal=abnormal)
+    batch = torch.cat((normal[:2], abnormal[:2]))
+    for options, count in (({}, 1), ({"p": 0.5}, 1), ({"p": "auto"}, 2)):
+        host = Batches([(batch, torch.zeros(4))])
+        handle = batches.attach(host, sampler, normal_first=True, **options)
+        assert len(asked) == count
+        assert (handle.choice is None) == ("p" in options and options["p"] == 0.5)
+    [(given, _)] = list(host)
+    assert torch.equal(given, batch)
+
+
+class Batches(list):
+    """Whole batches."""
+
+
+@pytest.mark.parametrize(("p", "extra"), [(0.0, (0, 0)), (0.5, (9, 8)), (0.25, (3, 3))])
+def test_so_many_are_appended_as_training_videos_speak_for(choose, sampler, p, extra):
+    choose(p)
+    pair = hosts.RtfmDataset(9, 0.0), hosts.RtfmDataset(8, 1.0)
+    wrapped = rtfm.wrap(*pair, sampler, per_video="auto")
+    assert tuple(own.num_pseudo for own in wrapped) == extra
+    assert all(own.choice.p == p for own in wrapped)
+    assert rtfm.wrap(*pair, sampler, per_video=1)[0].choice is None
+
+
+def test_of_many_videos_some_are_tried(many_videos):
+    seen = []
+
+    def train(normal, abnormal, seed):
+        seen.append((len(normal), len(abnormal)))
+        return lambda video: video.mean(axis=(0, 2))
+
+    auto.choose_p(
+        *many_videos, train=train, max_videos=6, tried=(0.5,), progress=False, **QUICK
+    )
+    # Four of the six are kept for each of three parts: alone, and with as many more.
+    assert seen == [(4, 4), (4, 8)] * 3
 
 
 class DataModule:

@@ -114,7 +114,7 @@ def test_the_same_seed_gives_the_same_choice(many_videos):
 def test_the_built_in_host_is_tried_where_none_is_given(many_videos):
     trained = []
 
-    def train(*arguments):
+    def train(*arguments, device):
         trained.append(arguments)
         return lambda video: video.mean(axis=(0, 2))
 

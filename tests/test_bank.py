@@ -88,6 +88,7 @@ def test_grafts_are_selected_runs_only(many_videos):
     sampler = PseudoVideoSampler.fit(
         *many_videos,
         scores=lambda video: np.arange(video.shape[1]) >= video.shape[1] - 2,
+        recipe="paper",
         translation="graft",
         placement="run",
         min_strength=0.0,

@@ -297,6 +297,7 @@ def low_then_high(video):
 
 
 QUICK = {
+    "recipe": "paper",
     "hidden_dims": (16,),
     "latent_dim": 4,
     "epochs": 1,

@@ -10,6 +10,7 @@ from vad_pseudoaug.cli import main
 from vad_pseudoaug.features import read_features, read_list
 
 SMALL = [
+    *("--recipe", "paper"),
     *("--hidden-dims", "16", "--latent-dim", "4", "--epochs", "2"),
     *("--baseline-epochs", "40", "--baseline-hidden-dims", "16"),
     *("--baseline-lr", "0.01"),

@@ -8,6 +8,7 @@ import pytest
 from vad_pseudoaug.cli import main
 
 SMALL = [
+    *("--recipe", "paper"),
     *("--hidden-dims", "16", "--latent-dim", "4", "--epochs", "2"),
     *("--baseline-epochs", "40", "--baseline-hidden-dims", "16"),
     *("--baseline-lr", "0.01", "--threshold", "0.1"),
@@ -86,7 +87,7 @@ def test_normal_videos_alone_are_one_class(lists, capsys):
         *both(lists)[:2],
         "-o",
         lists / "run",
-        *SMALL,
+        *SMALL[2:],
         *("--batch-size", "8", "--steps-per-epoch", "2", "--json"),
     )
     assert found["recipe"]["name"] == "one-class"

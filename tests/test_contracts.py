@@ -81,6 +81,8 @@ def loaders(family: Family, **options: Any) -> list[DataLoader]:
 
 
 def attach(family, group, sampler, **options):
+    if "ratio" not in options:
+        options.setdefault("p", 0.5)  # what is chosen where none is given: test_auto
     return family.adapter.attach(*group, sampler, **family.form, **options)
 
 

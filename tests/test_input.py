@@ -25,7 +25,18 @@ PAGE = Path(__file__).parent.parent / "docs" / "input.md"
 ROWS = dict(re.findall(r"^\| (?!input|---)(.+?) \| (.+) \|$", PAGE.read_text(), re.M))
 VIDEO = np.random.default_rng(0).random((6, 2, 12), dtype=np.float32)  # (T, N, D)
 TRAIN = [
-    *("--hidden-dims", "8", "--latent-dim", "2", "--epochs", "1", "--threshold", "0.1"),
+    *(
+        "--recipe",
+        "paper",
+        "--hidden-dims",
+        "8",
+        "--latent-dim",
+        "2",
+        "--epochs",
+        "1",
+        "--threshold",
+        "0.1",
+    ),
     *("--baseline-epochs", "1", "--baseline-hidden-dims", "8"),
 ]
 

@@ -56,7 +56,7 @@ def test_loaders_for_datasets_and_the_reverse(twins, loaders, sampler):
     with pytest.raises(TypeError, match=r"with len\(\) and \[i\], got dict"):
         PseudoVideoSampler.fit({"a": VIDEO}, [VIDEO])
     calls = (
-        lambda: rtfm.attach(*twins, sampler),
+        lambda: rtfm.attach(*twins, sampler, p=0.5),
         lambda: mixed.attach(twins[0], sampler),
         lambda: pairs.attach(twins[0], sampler, normal_slot=0, abnormal_slot=1),
         lambda: generic.attach(twins[0], sampler, label=0),
@@ -82,7 +82,7 @@ def test_empty_datasets(twins, sampler):
 @pytest.mark.parametrize("sampler", [None, 3, [VIDEO]])
 def test_samplers_that_are_none(sampler, loaders):
     with pytest.raises(TypeError, match="the folder of its checkpoint, got"):
-        rtfm.attach(*loaders, sampler)
+        rtfm.attach(*loaders, sampler, p=0.5)
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,8 @@ def test_features_by_key_survive_a_checkpoint(vae, tmp_path):
     files = [tmp_path / "a.npz", tmp_path / "b.npz"]
     with pytest.raises(ValueError, match="pass key=, one of rgb, flow"):
         PseudoVideoSampler.fit(files[:1], files[1:])
-    small = {"hidden_dims": (4,), "latent_dim": 2, "epochs": 1, "threshold": 0.1}
+    small = {"hidden_dims": (4,), "latent_dim": 2, "epochs": 1, "recipe": "paper"}
+    small["threshold"] = 0.1
     PseudoVideoSampler.fit(
         files[:1], files[1:], key="rgb", folder=tmp_path / "run", **small
     )
@@ -190,7 +191,7 @@ def test_what_objects_say_of_themselves(vae, loaders, sampler):
     assert repr(PseudoVideoSampler(vae, normal=[VIDEO] * 3)) == (
         "PseudoVideoSampler(recipe='paper', feature_dim=12, normal=3, abnormal=none)"
     )
-    handle = rtfm.attach(*loaders, sampler)
+    handle = rtfm.attach(*loaders, sampler, p=0.5)
     next(iter(loaders[0]))
     assert repr(handle).startswith("Attachment(enabled=True, seen=2, replaced=")
     handle.detach()

@@ -36,7 +36,7 @@ def test_batch_iterables(vae):
     assert stats["seen"] == 80
     assert 0 < stats["replaced"] < 80
     with pytest.raises(ValueError, match="attached already"):
-        batches.attach(loader, sampler, normal_first=True)
+        batches.attach(loader, sampler, normal_first=True, p=0.5)
     handle.detach()
     assert type(loader) is hosts.BatchIterable
     assert torch.equal(next(iter(loader))[0], plain[0][0])
@@ -113,7 +113,7 @@ def test_lightning_data_module(sampler):
     handle = lightning.attach(module, sampler, order=("abnormal", "normal"), p=1)
     assert hasattr(module.train_dataloader, "__code__")
     with pytest.raises(ValueError, match="attached already"):
-        lightning.attach(module, sampler, order=("abnormal", "normal"))
+        lightning.attach(module, sampler, order=("abnormal", "normal"), p=0.5)
     for _ in range(2):
         abnormal, normal = module.train_dataloader()
         assert all((batch < 0.95).any() for batch in normal)
@@ -180,7 +180,7 @@ def test_a_new_iterator_every_step_draws_anew_and_reads_only_its_batch(sampler):
 def test_hosts_read_the_attached_loader_as_before(sampler):
     pair = [DataLoader(hosts.RtfmDataset(9, k), batch_size=4) for k in (0.0, 1.0)]
     lengths = [len(loader) for loader in pair]
-    rtfm.attach(*pair, sampler)
+    rtfm.attach(*pair, sampler, p=0.5)
     assert [len(loader) for loader in pair] == lengths
     assert pair[0].batch_size == 4
     assert len(pair[0].dataset) == 9

@@ -82,7 +82,8 @@ def test_a_run_never_stays_as_it_was(change, kind):
 
 
 def test_only_pseudo_abnormal_videos_are_written(many_videos, small, tmp_path):
-    sampler = PseudoVideoSampler.fit(many_videos[0], **small, steps_per_epoch=2)
+    choices = {**small, "recipe": None, "steps_per_epoch": 2}
+    sampler = PseudoVideoSampler.fit(many_videos[0], **choices)
     made = export_videos(sampler, tmp_path, per_video=1)
     assert (made.num_normal, made.num_abnormal) == (0, len(many_videos[0]))
     assert not made.normal_list.read_text()
@@ -95,7 +96,8 @@ def test_an_unknown_disturbance_is_refused(change):
 
 def test_a_sampler_of_normal_videos_alone(many_videos, small, tmp_path):
     normal, abnormal = many_videos
-    sampler = PseudoVideoSampler.fit(normal, **small, share=0.3, folder=tmp_path)
+    choices = {**small, "recipe": None, "share": 0.3}
+    sampler = PseudoVideoSampler.fit(normal, **choices, folder=tmp_path)
     assert sampler.recipe.name == "one-class"
     pseudo = sampler.draw(label=1, generator=make_generator(0))
     assert pseudo.label == 1

@@ -184,21 +184,21 @@ def test_temporary_folder_is_made_late_and_removed(
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr(filling.tempfile, "tempdir", str(tmp_path))
     pair = loaders(twins)
-    handle = rtfm.attach(*pair, sampler)
+    handle = rtfm.attach(*pair, sampler, p=0.5)
     assert list(tmp_path.iterdir()) == []
     batches(pair, 1)
     assert len(list(tmp_path.iterdir())) == 1
     handle.detach()
     assert list(tmp_path.iterdir()) == []
     pair = loaders(twins)
-    handle = rtfm.attach(*pair, sampler)
+    handle = rtfm.attach(*pair, sampler, p=0.5)
     batches(pair, 1)
     del handle, pair
     gc.collect()
     assert list(tmp_path.iterdir()) == []
     for options in ({"p": 0}, {"enabled": False}, {"start_after": 5}, {"pool": None}):
         pair = loaders(twins)
-        rtfm.attach(*pair, sampler, **options)
+        rtfm.attach(*pair, sampler, **{"p": 0.5, **options})
         batches(pair, 1)
         assert list(tmp_path.iterdir()) == []
 
@@ -206,7 +206,7 @@ def test_temporary_folder_is_made_late_and_removed(
 def test_items_of_any_length_get_no_pool_and_the_log_says_so(sampler, caplog, tmp_path):
     loader = DataLoader(hosts.g_bags(), batch_size=B, collate_fn=hosts.collate_bags)
     with caplog.at_level(logging.INFO, "vad_pseudoaug"):
-        torchmil.attach(loader, sampler, pool=tmp_path)
+        torchmil.attach(loader, sampler, p=0.5, pool=tmp_path)
         batches([loader])
     assert "may differ in length" in caplog.text
     assert list(tmp_path.iterdir()) == []
@@ -240,7 +240,7 @@ def test_several_threads_fill_the_same_pool(sampler, twins, tmp_path):
 
 def test_an_error_of_the_hosts_dataset_is_its_own(sampler, twins):
     pair = loaders((Broken(9, 0.0), twins[1]))
-    rtfm.attach(*pair, sampler)
+    rtfm.attach(*pair, sampler, p=0.5)
     with pytest.raises(FileNotFoundError, match="video 5"):
         next(iter(pair[0]))
 
@@ -384,7 +384,7 @@ def test_what_travels_to_spawned_workers_is_small(twins):
     sampler = PseudoVideoSampler(MultiTaskVAE(VAEConfig(hosts.FEATURE_DIM, (512,))))
     paths = [Files([f"/data/video_{i}.npy" for i in range(100)], k) for k in (0.0, 1.0)]
     pair = loaders(paths)
-    rtfm.attach(*pair, sampler)
+    rtfm.attach(*pair, sampler, p=0.5)
     next(iter(pair[0]))
     mixer = pair[0].collate_fn
     assert mixer.defers

@@ -9,6 +9,7 @@ from vad_pseudoaug.randomness import make_generator
 from vad_pseudoaug.refreshing import Quality, is_worse
 
 QUICK = {
+    "recipe": "paper",
     "hidden_dims": (32,),
     "latent_dim": 4,
     "epochs": 15,

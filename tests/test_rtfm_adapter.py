@@ -107,7 +107,7 @@ def test_wrapped_datasets_pickle_and_depend_on_the_seed(sampler, twins):
     assert not np.array_equal(other[-1][0], normal[-1][0])
 
 
-@pytest.mark.parametrize("options", [{"p": 0}, {"enabled": False}])
+@pytest.mark.parametrize("options", [{"p": 0}, {"p": 0.5, "enabled": False}])
 def test_an_inert_attachment_changes_not_a_bit(sampler, twins, options):
     seed()
     plain = run(loaders(twins))
@@ -202,14 +202,14 @@ def test_persistent_workers_see_switch_and_epochs(sampler, twins):
 def test_detach_restores_the_loaders(sampler, twins):
     pair = loaders(twins)
     before = [dict(loader.__dict__) for loader in pair]
-    handle = rtfm.attach(*pair, sampler)
+    handle = rtfm.attach(*pair, sampler, p=0.5)
     assert all(isinstance(loader, DataLoader) for loader in pair)
     with pytest.raises(ValueError, match="attached already"):
-        rtfm.attach(*pair, sampler)
+        rtfm.attach(*pair, sampler, p=0.5)
     handle.detach()
     assert [type(loader) for loader in pair] == [DataLoader, DataLoader]
     assert [loader.__dict__ for loader in pair] == before
-    rtfm.attach(*pair, sampler)
+    rtfm.attach(*pair, sampler, p=0.5)
 
 
 def test_nothing_is_attached_where_one_loader_cannot_be(sampler, twins):
@@ -220,11 +220,11 @@ def test_nothing_is_attached_where_one_loader_cannot_be(sampler, twins):
     running = DataLoader(twins[1], batch_size=B, num_workers=1, persistent_workers=True)
     next(iter(running))
     with pytest.raises(ValueError, match="before the first iter"):
-        rtfm.attach(pair[0], running, sampler)
+        rtfm.attach(pair[0], running, sampler, p=0.5)
     with pytest.raises(ValueError, match="no batches"):
         rtfm.attach(pair[0], DataLoader(twins[1], batch_size=None), sampler)
     with pytest.raises(ValueError, match="the same dataset"):
-        rtfm.attach(pair[0], pair[0], sampler)
+        rtfm.attach(pair[0], pair[0], sampler, p=0.5)
     assert type(pair[0]) is DataLoader
 
 

@@ -83,8 +83,8 @@ def test_lists_without_a_good_video(folder):
 def test_fit_goes_on_without_them_and_says_so(folder, capsys):
     spoil()
     fit = ["fit", "--normal", "normal.list", "--abnormal", "abnormal.list"]
-    small = ["--hidden-dims", "8", "--latent-dim", "2", "--epochs", "1"]
-    small += ["--baseline-epochs", "1", "--threshold", "0.1"]
+    small = ["--recipe", "paper", "--hidden-dims", "8", "--latent-dim", "2"]
+    small += ["--epochs", "1", "--baseline-epochs", "1", "--threshold", "0.1"]
     assert main([*fit, *small, "-o", "run"]) == 2
     assert not Path("run").exists()
     assert main([*fit, *small, "-o", "run", "--skip-bad"]) == 0

@@ -11,6 +11,7 @@ from vad_pseudoaug.randomness import make_generator
 from vad_pseudoaug.recipe import Recipe
 
 QUICK = {
+    "recipe": "paper",
     "hidden_dims": (16,),
     "latent_dim": 4,
     "epochs": 2,
@@ -48,6 +49,7 @@ SINK = {
 RECIPES = {
     "paper": {"recipe": "paper"},
     "robust": {"recipe": "robust"},
+    "mean-shift": {"recipe": "mean-shift"},
     "one-class": {"recipe": "one-class"},
     "kitchen sink": SINK,
     "grafts": {"translation": "graft", "norms": "matched", "taper": 2},
@@ -95,7 +97,8 @@ def test_one_seed_one_result_on_any_batch_split(fitted, label):
     other = fitted.sample(
         batch, label=label, generator=make_generator(8), lengths=lengths
     )
-    assert not torch.equal(other.features, whole.features)
+    if (fitted.recipe.translation, label) != ("shift", 0):  # nothing is drawn there
+        assert not torch.equal(other.features, whole.features)
 
 
 @pytest.mark.parametrize("label", [0, 1])

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from .auto import Choice
 from .contracts import Contract
 from .entries import Entry, read_entry, write_entry
 from .filling import temporary_folder
@@ -36,6 +37,7 @@ class AppendedDataset(Dataset[Any]):
         together: Whether an item holds one video of each class, and both are replaced.
         pool_bytes: What the folder may take on the disk; 0 keeps nothing.
         alone: Whether the host's items are templates only, and none is real.
+        choice: Why so many are appended, where that was tried.
     """
 
     def __init__(
@@ -50,7 +52,9 @@ class AppendedDataset(Dataset[Any]):
         together: bool = False,
         pool_bytes: int = POOL_BYTES,
         alone: bool = False,
+        choice: Choice | None = None,
     ):
+        self.choice = choice
         self._dataset = dataset
         self._alone = alone
         self._contract = contract

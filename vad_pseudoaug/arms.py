@@ -24,6 +24,7 @@ from .randomness import make_generator
 from .recipe import RECIPES, Recipe
 from .sampler import PseudoVideoSampler
 from .selection import Selection, select_above
+from .shift import class_means
 from .vae import ABNORMAL, NORMAL
 from .videos import VideoSet
 
@@ -163,15 +164,9 @@ class Training:
     @cached_property
     def means(self) -> dict[int, Video]:
         """The mean normal and the mean selected abnormal snippet, `(D,)`."""
-        found = {}
-        for label, places in self.places.items():
-            total = np.zeros(self.sets[NORMAL].feature_dim)
-            for video in np.unique(places[:, 0]).tolist():
-                chosen = places[places[:, 0] == video, 1]
-                rows = self.sets[label][video][:, chosen].mean(axis=0, dtype=np.float64)
-                total += rows.sum(axis=0)
-            found[label] = (total / len(places)).astype(np.float32)
-        return found
+        normal, abnormal = self.sets[NORMAL], self.sets[ABNORMAL]
+        means = class_means(normal, abnormal, self.selection).numpy()
+        return {NORMAL: means[NORMAL], ABNORMAL: means[ABNORMAL]}
 
     @cached_property
     def spread(self) -> Video:
@@ -418,7 +413,7 @@ KINDS: Mapping[str, Callable[[Training, Arm], Makers]] = {
     "mean-shift": _mean_shift,
     "cutmix": _cutmix,
     "smote": _smote,
-    **dict.fromkeys(RECIPES, _recipe),
+    **{name: _recipe for name in RECIPES if name != "mean-shift"},
     "auto": _auto,
 }
 

@@ -11,18 +11,22 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch.utils.data import ConcatDataset
 
 from .baseline import Baseline, deal
 from .metrics import roc_auc
+from .mixing import Mixing
 from .randomness import make_generator
 from .recipe import Recipe
 from .sampler import PseudoVideoSampler
-from .vae import ABNORMAL, NORMAL
+from .vae import ABNORMAL, CLASS_NAMES, NORMAL
 from .videos import VideoSet, VideoSource, as_pair
 
 logger = logging.getLogger("vad_pseudoaug")
@@ -31,6 +35,8 @@ Score: TypeAlias = Callable[[NDArray[np.float32]], NDArray[Any]]
 Train: TypeAlias = Callable[..., Score]
 TRIED = (0.25, 0.5)
 PARTS = 3
+MAX_VIDEOS = 300  # of each class: bounds the time that trying takes
+UNTRIED = 0.5  # p where none is given and it cannot be tried
 TOP_SHARE = 0.2  # of an abnormal video's snippets that the figure takes for abnormal
 
 
@@ -73,7 +79,9 @@ def choose_p(
     train: Train | None = None,
     tried: Sequence[float] = TRIED,
     parts: int = PARTS,
+    max_videos: int = MAX_VIDEOS,
     seed: int = 0,
+    device: torch.device | str = "cpu",
     progress: bool | None = None,
     **choices: Any,
 ) -> Choice:
@@ -87,7 +95,9 @@ def choose_p(
             features `(N, T, D)` to `(T,)`. None takes the built-in MIL baseline.
         tried: What is tried beside 0, each in (0, 1).
         parts: Number of parts, at least 2.
+        max_videos: Of a class with more, so many are drawn at random and tried on.
         seed: Of the parts, samplers and hosts.
+        device: Where samplers, and the built-in host, are trained.
         progress: Show bars; None decides by the terminal.
         **choices: Choices of the recipe to change.
 
@@ -98,7 +108,10 @@ def choose_p(
     Raises:
         ValueError: If there are too few videos to leave some out.
     """
-    sets = as_pair(normal, abnormal)
+    sets = [
+        _some(videos, max_videos, generator=make_generator(seed, 9, label))
+        for label, videos in enumerate(as_pair(normal, abnormal))
+    ]
     if not 2 <= parts <= min(map(len, sets)):
         raise ValueError(
             f"parts: expected 2 or more, and no more than {len(sets[0])} normal and "
@@ -107,7 +120,7 @@ def choose_p(
     if not tried or not all(0 < p < 1 for p in tried):
         raise ValueError(f"tried: expected values in (0, 1), got {tried}")
     chosen = Recipe.named(recipe, **choices)
-    train = train or _train_baseline
+    train = train or partial(_train_baseline, device=device)
     dealt = [
         deal(len(videos), parts, generator=make_generator(seed, 7, label))
         for label, videos in enumerate(sets)
@@ -126,6 +139,7 @@ def choose_p(
             kept[ABNORMAL] if chosen.learns_abnormal else None,
             recipe=chosen,
             seed=seed,
+            device=device,
             progress=progress,
         )
         alone = separation(train(kept[NORMAL], kept[ABNORMAL], seed), *left_out)
@@ -139,6 +153,61 @@ def choose_p(
         choice = choice._replace(p=max(clear, key=lambda p: found[p].mean()))
     logger.info("%s", choice.reason)
     return choice
+
+
+def settle(
+    mixing: Mixing,
+    sampler: PseudoVideoSampler,
+    normal: VideoSet | None,
+    abnormal: VideoSet | None,
+) -> tuple[Mixing, Choice | None]:
+    """Choose p where it is open; the sampler's recipe is fitted anew on parts.
+
+    Args:
+        mixing: What was asked for.
+        sampler: That is to be mixed in.
+        normal: The host's normal training videos, None where they cannot be had.
+        abnormal: Its abnormal ones.
+
+    Returns:
+        The same with a number for p, and why; None where nothing was tried.
+
+    Raises:
+        ValueError: If `p="auto"` was asked for, and there are too few videos.
+    """
+    if not mixing.is_open:
+        return mixing, None
+    counts = [0 if videos is None else len(videos) for videos in (normal, abnormal)]
+    if normal is not None and abnormal is not None and min(counts) >= PARTS:
+        choice = choose_p(
+            normal,
+            abnormal,
+            recipe=sampler.recipe,
+            seed=mixing.seed,
+            device=sampler.device,
+        )
+        if not choice.p and mixing.p is None:
+            logger.warning(
+                "no pseudo videos are mixed in, for they bring no clear gain: %s. Give "
+                "p to mix them in all the same.",
+                choice.reason,
+            )
+        return replace(mixing, p=choice.p), choice
+    lacking = " and ".join(
+        f"{count} {CLASS_NAMES[label]} ones" for label, count in enumerate(counts)
+    )
+    reason = f"trying takes {PARTS} videos of each class, and there are {lacking}"
+    if mixing.p == "auto":
+        raise ValueError(f"p='auto': {reason}; give a number")
+    logger.warning("p=%g, untried: %s. Give p.", UNTRIED, reason)
+    return replace(mixing, p=UNTRIED), None
+
+
+def _some(videos: VideoSet, max_videos: int, *, generator: torch.Generator) -> VideoSet:
+    if len(videos) <= max_videos:
+        return videos
+    order = torch.randperm(len(videos), generator=generator, device="cpu")
+    return videos.part(sorted(order[:max_videos].tolist()))
 
 
 def mix_in(
@@ -193,7 +262,9 @@ def separation(score: Score, normal: VideoSet, abnormal: VideoSet) -> float:
     return roc_auc(labels, scores)
 
 
-def _train_baseline(normal: Any, abnormal: Any, seed: int) -> Score:
+def _train_baseline(
+    normal: Any, abnormal: Any, seed: int, *, device: torch.device | str = "cpu"
+) -> Score:
     """Train the built-in baseline as a MIL host does: its highest segments count."""
     model = Baseline.fit(
         normal,
@@ -201,6 +272,7 @@ def _train_baseline(normal: Any, abnormal: Any, seed: int) -> Score:
         recipe=Recipe.named("robust"),
         validation_share=0,
         seed=seed,
+        device=device,
         progress=False,
     )
     return lambda video: model.score([video])[0]

@@ -76,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
         help="set videos that cannot be read aside, and name them in RUN/skipped.json, "
         "instead of stopping at the first; every video is read once more for it",
     )
-    fit.add_argument("--recipe", choices=tuple(RECIPES), help="[paper]")
+    fit.add_argument("--recipe", choices=tuple(RECIPES), help="[robust]")
     fit.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
     fit.add_argument("--seed", type=int, help="[0]")
     add_modes(fit)

@@ -46,14 +46,20 @@ def run_fit(options: argparse.Namespace) -> None:
     )
     if report is not None:
         write_json(Path(options.output) / "skipped.json", report)
-    chosen, last = sampler.selection, sampler.history[-1]
-    text = f"squared error {last['reconstruction_normal']:.3g} normal"
+    chosen = sampler.selection
+    last = sampler.history[-1] if sampler.history else {}
+    parts = []
     if sources[1] is not None:
-        text = (
+        parts.append(
             f"{chosen['num_selected']} of {chosen['num_snippets']} snippets of "
-            f"abnormal videos selected; {text}, "
-            f"{last['reconstruction_abnormal']:.3g} abnormal"
+            "abnormal videos selected"
         )
+    if last:
+        text = f"squared error {last['reconstruction_normal']:.3g} normal"
+        if sources[1] is not None:
+            text += f", {last['reconstruction_abnormal']:.3g} abnormal"
+        parts.append(text)
+    text = "; ".join(parts)
     values = {
         "output": options.output,
         "recipe": recipe.to_dict(),
@@ -93,7 +99,7 @@ def _choose(options: argparse.Namespace) -> tuple[Recipe, int, tuple[Any, Any]]:
             )
     if normal is None:
         raise ValueError("--normal: expected a list, or --config of a run on files")
-    recipe = recipe or ("one-class" if abnormal is None else "paper")
+    recipe = recipe or Recipe.default_name(abnormal=abnormal is not None)
     return Recipe.named(recipe, **choices), seed or 0, (normal, abnormal)
 
 

@@ -23,6 +23,7 @@ from .metrics import FrameFigures
 from .plots import new_figure, plot_history, plot_projection, plot_roc, plot_scores
 from .protocol import Score, Split, ped2_split
 from .sampler import PseudoVideoSampler
+from .vae import CLASS_NAMES
 from .videos import VideoSet
 
 HOSTS = ("baseline", "RTFM-style")
@@ -131,17 +132,14 @@ def format_table(rows: list[DemoRow]) -> str:
 def _train(
     host: str, split: Split, sampler: PseudoVideoSampler | None, *, seed: int
 ) -> Score:
-    """Train a host with the paper's two pseudo videos per video, or alone."""
+    """Train a host with as many pseudo videos as the recipe makes, or alone."""
     if host == "baseline":
-        normal, abnormal = (
-            list(VideoSet(videos)) for videos in (split.normal, split.abnormal)
-        )
-        if sampler is not None:
-            normal += [v.features.numpy() for v in sampler.draw(label=0).unbind()]
-            abnormal += [v.features.numpy() for v in sampler.draw(label=1).unbind()]
-        model = Baseline.fit(
-            normal, abnormal, validation_share=0, seed=seed, progress=False
-        )
+        groups = [list(VideoSet(own)) for own in (split.normal, split.abnormal)]
+        for label, videos in enumerate(groups):
+            if sampler is not None and sampler.recipe.rate(label):
+                made = sampler.draw(label=label).unbind()
+                videos += [video.features.numpy() for video in made]
+        model = Baseline.fit(*groups, validation_share=0, seed=seed, progress=False)
         return lambda features: model.score([features])[0]
     from vad_pseudoaug.examples import rtfm_style
 
@@ -187,13 +185,15 @@ def _draw_pictures(
     figure.legend(handles, labels, loc="outside lower center", ncols=2)
     figure.savefig(folder / "scores.png", dpi=120)
 
-    pseudo = {label: sampler.draw(label=label, num_segments=8) for label in (0, 1)}
     groups = {
         "real, normal videos": _snippets(split.normal),
         "real, abnormal videos": _snippets(split.abnormal),
-        "pseudo normal": _generated(pseudo[0]),
-        "pseudo abnormal": _generated(pseudo[1]),
     }
+    for label, name in CLASS_NAMES.items():
+        made = np.empty((0, sampler.feature_dim))
+        if sampler.recipe.rate(label):
+            made = _generated(sampler.draw(label=label, num_segments=8))
+        groups[f"pseudo {name}"] = made
     figure, axes = new_figure(figsize=(7, 6))
     plot_projection(groups, axes=axes[0, 0])
     figure.savefig(folder / "features.png", dpi=120)

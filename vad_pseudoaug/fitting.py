@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from .bank import Bank, build_bank
 from .baseline import Baseline, cross_scores
@@ -17,6 +18,7 @@ from .items import to_numpy
 from .profile import FeatureProfile, feature_moments, measure_profile
 from .recipe import Recipe
 from .selection import Selection, select_above, select_ranked
+from .shift import class_means
 from .training import History, train_vae
 from .vae import NORMAL, MultiTaskVAE, VAEConfig
 from .videos import VideoSet
@@ -38,6 +40,7 @@ class Fitted(NamedTuple):
         profile: What the training videos look like.
         scorer: A baseline of all training videos, where the recipe asks for one.
         banks: Real runs of each class, where the recipe asks for them.
+        means: `(2, D)`, the class means, where the recipe asks for them.
     """
 
     vae: MultiTaskVAE
@@ -46,6 +49,7 @@ class Fitted(NamedTuple):
     profile: FeatureProfile
     scorer: Baseline | None
     banks: dict[int, Bank]
+    means: Tensor | None
 
 
 class Selected(NamedTuple):
@@ -155,16 +159,18 @@ def fit_vae(
     if abnormal is not None:
         selected = select_snippets(normal, abnormal, recipe, scores=scores, **options)
     vae = new_vae(normal, recipe, seed=seed, device=device)
-    history = train_vae(
-        vae,
-        normal,
-        abnormal,
-        selected.selection,
-        recipe,
-        seed=seed,
-        state_path=state_path,
-        progress=progress,
-    )
+    history: History = []
+    if recipe.needs_model:
+        history = train_vae(
+            vae,
+            normal,
+            abnormal,
+            selected.selection,
+            recipe,
+            seed=seed,
+            state_path=state_path,
+            progress=progress,
+        )
     return measure_fit(
         vae,
         normal,
@@ -221,7 +227,10 @@ def measure_fit(
             banks[label] = build_bank(normal, None, seed=seed)
         elif abnormal is not None:
             banks[label] = build_bank(abnormal, selected.selection.masks, seed=seed)
-    return Fitted(vae, selected.selection, history, profile, scorer, banks)
+    means = None
+    if recipe.translation == "shift" and abnormal is not None:
+        means = class_means(normal, abnormal, selected.selection)
+    return Fitted(vae, selected.selection, history, profile, scorer, banks, means)
 
 
 def new_vae(

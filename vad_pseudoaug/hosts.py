@@ -6,13 +6,12 @@ import functools
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from torch.utils.data import DataLoader
 
 from .appended import AppendedDataset
-from .auto import Choice, choose_p
+from .auto import Choice, count_mixed, settle
 from .contracts import (
     ClassRule,
     Contract,
@@ -38,6 +37,7 @@ from .videos import VideoSet, check_sequence
 logger = logging.getLogger("vad_pseudoaug")
 
 SamplerLike: TypeAlias = "PseudoVideoSampler | str | os.PathLike[str]"
+PerVideo: TypeAlias = "float | Literal['auto'] | None"
 Found: TypeAlias = dict[int, Sources]  # the real videos of each class
 
 
@@ -148,14 +148,24 @@ def wrap_found(
     found: Found,
     sampler: PseudoVideoSampler,
     *,
-    per_video: float | None,
+    per_video: PerVideo,
     seed: int,
     pool_bytes: int,
 ) -> list[AppendedDataset]:
     """Append pseudo videos to the dataset, or the two datasets, that were found."""
-    maker = _maker(found, sampler)
-    per_video = sampler.recipe.per_video if per_video is None else per_video
-    rates = {label: per_video * sampler.recipe.rate(label) for label in found}
+    maker, choice = _maker(found, sampler), None
+    if per_video == "auto":
+        mixing, choice = _settle(Mixing(p="auto", seed=seed), sampler, found)
+        assert isinstance(mixing.p, float)
+        share = mixing.p
+        rates = {
+            label: count_mixed(len(own), share * sampler.recipe.rate(label))
+            / len(found[1 - label])
+            for label, own in found.items()
+        }
+    else:
+        per_video = sampler.recipe.per_video if per_video is None else per_video
+        rates = {label: per_video * sampler.recipe.rate(label) for label in found}
     normal, abnormal = found[NORMAL], found[ABNORMAL]
     if normal.dataset is abnormal.dataset:
         groups: list[dict[int, Sources]] = [found]
@@ -171,6 +181,7 @@ def wrap_found(
             seed=seed,
             together=isinstance(normal.contract, Pair),
             pool_bytes=pool_bytes,
+            choice=choice,
         )
         for group in groups
     ]
@@ -181,7 +192,7 @@ def wrap_normal(
     empty: Any,
     sampler: PseudoVideoSampler,
     *,
-    per_video: float | None,
+    per_video: PerVideo,
     seed: int,
     pool_bytes: int,
     label_slot: Slot,
@@ -202,6 +213,11 @@ def wrap_normal(
     Returns:
         The normal dataset, to which nothing is appended, and that of pseudo videos.
     """
+    if per_video == "auto":
+        raise ValueError(
+            "per_video='auto' tries pseudo videos on real ones of both classes, and "
+            "there are no abnormal ones: give a number"
+        )
     logger.info("no abnormal videos: pseudo abnormal ones stand in for them")
     contract = OneClass(ABNORMAL, normal.contract.views(None)[0].item_format)
     maker = _maker({NORMAL: normal}, sampler)
@@ -258,10 +274,7 @@ def attach_found(
         )
     for loader, _ in loaders:
         check_attachable(loader, allow_single=mixing.allow_single)
-    choice = None
-    if mixing.p == "auto":
-        choice = _choose(found, sampler, seed=mixing.seed)
-        mixing = replace(mixing, p=choice.p)
+    mixing, choice = _settle(mixing, sampler, found)
     maker = _maker(found, sampler)
     retarget = None if abnormal_share is None else TargetShare(abnormal_share, found)
     contracts = [contract for _, contract in loaders]
@@ -299,19 +312,17 @@ def attach_found(
     return handle
 
 
-def _choose(
-    found: Mapping[int, Sources], sampler: PseudoVideoSampler, *, seed: int
-) -> Choice:
-    """Choose p by the host's training videos; the sampler's recipe is fitted anew."""
-    lacking = [name for label, name in CLASS_NAMES.items() if label not in found]
-    if lacking:
-        raise ValueError(
-            f"p='auto' tries pseudo videos on real ones of both classes, and there "
-            f"are no {lacking[0]} ones: give a number"
-        )
-    normal, abnormal = as_videos(found)
-    # The choice and its reason go to the log.
-    return choose_p(normal, abnormal, recipe=sampler.recipe, seed=seed, progress=False)
+def _settle(
+    mixing: Mixing, sampler: PseudoVideoSampler, found: Mapping[int, Sources]
+) -> tuple[Mixing, Choice | None]:
+    """Choose p, where it is open, by the host's training videos."""
+    if not mixing.is_open:
+        return mixing, None
+    normal, abnormal = (
+        VideoSet(found[label], name=name) if label in found else None
+        for label, name in CLASS_NAMES.items()
+    )
+    return settle(mixing, sampler, normal, abnormal)
 
 
 def _made(contracts: Sequence[Contract]) -> set[int]:

@@ -46,10 +46,11 @@ class Mixing:
     """How videos are replaced in a host's batches.
 
     Attributes:
-        p: Probability with which each video is replaced; 0.5 if neither `p` nor
-            `ratio` is given. "auto" tries it on the host's training videos alone and
-            takes 0 where pseudo videos bring no clear gain, see `auto.choose_p`; the
-            attachment's `choice` tells why.
+        p: Probability with which each video is replaced. "auto", and what is meant
+            where neither `p` nor `ratio` is given, tries it on the host's training
+            videos alone and takes 0 where pseudo videos bring no clear gain, see
+            `auto.choose_p`; the attachment's `choice` tells why. Where there are too
+            few videos to try, none given is 0.5.
         ratio: Share of the videos of each batch that is replaced, rounded, in place
             of `p`; which ones is random.
         seed: Seed of which videos are replaced, of their sources, and of the pseudo
@@ -130,6 +131,11 @@ class Mixing:
         return cls(**own), {k: v for k, v in options.items() if k not in known}
 
     @property
+    def is_open(self) -> bool:
+        """Whether p is yet to be chosen, see `auto.settle`."""
+        return self.p == "auto" or (self.p is None and self.ratio is None)
+
+    @property
     def inert(self) -> bool:
         """Whether no video can ever be replaced."""
         return self.p == 0 or self.ratio == 0
@@ -141,10 +147,10 @@ class Mixing:
 
     def limit(self, draws: Sequence[float]) -> float:
         """Return below which draw, of one uniform draw a video, it is replaced."""
-        if self.p == "auto":
-            raise ValueError("p='auto' needs a dataset to try: give a number")
         if self.ratio is None:
-            return 0.5 if self.p is None else self.p
+            if not isinstance(self.p, int | float):
+                raise ValueError("p is yet to be chosen: give a number")
+            return self.p
         count = int(self.ratio * len(draws) + 0.5)
         return sorted(draws)[count] if count < len(draws) else 1.0
 

@@ -250,7 +250,12 @@ def _timelines(check: Check) -> Figure:
 def _projection(check: Check) -> Figure:
     abnormal = check.materials[ABNORMAL]
     if check.one_class:
-        groups = {"real normal": abnormal.real, "disturbed": abnormal.pseudo}
+        groups = {
+            "real normal": abnormal.real,
+            "real abnormal": [],
+            "generated normal": [],
+            "disturbed": abnormal.pseudo,
+        }
     else:
         groups = {
             "real normal": check.materials[NORMAL].real,
@@ -259,7 +264,11 @@ def _projection(check: Check) -> Figure:
             "generated abnormal": abnormal.pseudo,
         }
     rng = np.random.default_rng(0)
-    rows = {name: meant_rows(clips) for name, clips in groups.items()}
+    size = check.sampler.feature_dim
+    rows = {
+        name: meant_rows(clips) if clips else np.empty((0, size), np.float32)
+        for name, clips in groups.items()
+    }
     thin = {
         name: own[rng.permutation(len(own))[:MAX_POINTS]] for name, own in rows.items()
     }

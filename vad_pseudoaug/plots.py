@@ -194,7 +194,8 @@ def plot_projection(
         groups: For each name `(M, D)`. The axes are the two principal components of
             the first two groups, so that pseudo features drawn after them cannot
             choose them. Those after them are hollow, in the marks of the first two:
-            real normal and abnormal, then pseudo normal and abnormal.
+            real normal and abnormal, then pseudo normal and abnormal. One without
+            rows is left out, and keeps its place.
         axes: Where to draw; None makes a new figure.
     """
     axes = axes if axes is not None else new_figure(figsize=(6, 5))[1][0, 0]
@@ -203,6 +204,8 @@ def plot_projection(
     _, spread, directions = np.linalg.svd(real - centre, full_matrices=False)
     explained = spread[:2] ** 2 / (spread**2).sum()
     for number, (name, features) in enumerate(groups.items()):
+        if not len(features):
+            continue
         flat = (features - centre) @ directions[:2].T  # (M, 2)
         axes.scatter(
             flat[:, 0],

@@ -96,10 +96,11 @@ class Recipe:
         "scattered", "where they are: anywhere, or in one run"
     )
     taper: int = _choice(0, "snippets at each end of a run that fade in or out")
-    translation: Literal["swap", "residual", "graft", "disturb"] = _choice(
+    translation: Literal["swap", "residual", "graft", "shift", "disturb"] = _choice(
         "swap",
         "what is generated: the decoder's output; the source and the difference of the "
-        "two decoders; a real run of the other class, varied by its decoder; or "
+        "two decoders; a real run of the other class, varied by its decoder; the "
+        "source and the difference of the class means, without a network; or "
         "(abnormal) a disturbed run of normal snippets",
     )
     min_strength: float = _choice(0.5, "lowest weight of what is added or varied")
@@ -188,6 +189,11 @@ class Recipe:
         return self.translation != "disturb"
 
     @property
+    def needs_model(self) -> bool:
+        """Whether pseudo videos are made by a trained VAE."""
+        return self.translation != "shift"
+
+    @property
     def needs_scorer(self) -> bool:
         """Whether pseudo videos are made by the scores of a baseline."""
         return self.scope == "suspicious" or self.candidates > 1
@@ -222,6 +228,14 @@ class Recipe:
                 f"unknown recipe {recipe!r}; there is {', '.join(RECIPES)}"
             )
         return replace(RECIPES[recipe], **choices)
+
+    @staticmethod
+    def default_name(*, abnormal: bool) -> str:
+        """Return the recipe for sets with, or without, abnormal training videos.
+
+        The evidence made it: docs/evidence.md.
+        """
+        return "robust" if abnormal else "one-class"
 
     @classmethod
     def parse(cls, text: str) -> dict[str, Any]:
@@ -306,6 +320,15 @@ RECIPES: Mapping[str, Recipe] = {
         normal_rate=0.0,
         **RANKED_SELECTION,
         **FITTED_MODEL,
+    ),
+    # A control, and the best arm of one host (docs/evidence.md): no network is trained.
+    "mean-shift": Recipe(
+        name="mean-shift",
+        translation="shift",
+        min_strength=1.0,
+        max_strength=1.0,
+        hidden_dims=(1,),
+        latent_dim=1,
     ),
     "one-class": Recipe(
         name="one-class",

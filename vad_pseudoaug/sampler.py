@@ -58,6 +58,7 @@ class PseudoVideoSampler:
         scorer: Scores snippets where the recipe asks for it: which ones of an abnormal
             video to replace, and which candidate is the likeliest.
         banks: For each class real runs, where the recipe grafts or disturbs.
+        means: `(2, D)`, the class means, normal first, where the recipe shifts.
         seed: Seed of the sampler's own generator, for calls that give none.
 
     Attributes:
@@ -75,6 +76,7 @@ class PseudoVideoSampler:
         profile: FeatureProfile | None = None,
         scorer: Baseline | None = None,
         banks: Mapping[int, Bank] | None = None,
+        means: Tensor | None = None,
         seed: int = 0,
     ):
         self.vae = vae.eval()
@@ -91,6 +93,14 @@ class PseudoVideoSampler:
             raise ValueError(
                 f"the recipe's translation {self.recipe.translation!r} asks for a bank "
                 f"of runs of class {lacking[0]}, got none"
+            )
+        self.means = means
+        if self.recipe.translation == "shift" and (
+            means is None or means.shape != (2, self.feature_dim)
+        ):
+            raise ValueError(
+                f"the recipe shifts by class means: expected (2, {self.feature_dim}), "
+                f"got {None if means is None else tuple(means.shape)}"
             )
         self.seed = seed
         self.generator = make_generator(seed)
@@ -146,6 +156,7 @@ class PseudoVideoSampler:
             profile=self.profile,
             scorer=self.scorer and copy.deepcopy(self.scorer).cpu(),
             banks=self.banks,
+            means=self.means,
             seed=self.seed,
         )
 
@@ -326,6 +337,9 @@ class PseudoVideoSampler:
             return rows  # disturbed already
         if how in ("swap", "disturb"):
             return translate_rows(self.vae, rows, noise, label)
+        if how == "shift" and self.means is not None:
+            means = self.means.to(rows)
+            return rows + strength[:, None] * (means[label] - means[1 - label])
         against = label if how == "graft" else None
         return translate_rows(
             self.vae, rows, noise, label, strength=strength, against=against
@@ -457,8 +471,8 @@ class PseudoVideoSampler:
             abnormal: Abnormal training videos. Without any, pseudo abnormal videos are
                 disturbed normal ones, the recipe "one-class", and no pseudo normal
                 ones are made.
-            recipe: A set of choices by name, or a `Recipe`; "paper" where there are
-                abnormal videos.
+            recipe: A set of choices by name, or a `Recipe`; "robust" where there are
+                abnormal videos, "paper" for the paper's method.
             seed: Seed of everything that is random.
             device: Where to train and to sample.
             layout: Order of the axes of the features, see `VideoSet`.
@@ -479,7 +493,7 @@ class PseudoVideoSampler:
                 finds no abnormal snippet.
         """
         if recipe is None:
-            recipe = "one-class" if abnormal is None else "paper"
+            recipe = Recipe.default_name(abnormal=abnormal is not None)
         chosen, device = Recipe.named(recipe, **choices), as_device(device)
         given = scores is not None
         if abnormal is not None:
@@ -529,6 +543,7 @@ class PseudoVideoSampler:
             profile=fitted.profile,
             scorer=fitted.scorer,
             banks=fitted.banks,
+            means=fitted.means,
             seed=seed,
         )
         if recipe.norms == "matched":
@@ -586,6 +601,8 @@ class PseudoVideoSampler:
             parts["scorer"] = self.scorer.state_dict()
         for label, bank in self.banks.items():
             parts[f"bank-{CLASS_NAMES[label]}"] = bank._asdict()
+        if self.means is not None:
+            parts["means"] = dict(zip(CLASS_NAMES.values(), self.means, strict=True))
         beside = {f"{p}.{k}": v for p, own in parts.items() for k, v in own.items()}
         return {**self.vae.state_dict(), **beside}
 
@@ -666,9 +683,10 @@ class PseudoVideoSampler:
                 profile=FeatureProfile.from_dict(config["profile"]),
                 scorer=scorer,
                 banks=banks,
+                means=_read_means(parts.get("means")),
                 seed=int(config["seed"]),
             )
-        except (TypeError, KeyError) as error:
+        except (TypeError, KeyError, ValueError) as error:
             raise CheckpointError(f"{folder}: an entry is broken: {error}") from error
         sampler.history, sampler.selection = config["history"], config["selection"]
         return sampler
@@ -683,6 +701,12 @@ _ENTRIES = (
     "history",
     "sources",
 )
+
+
+def _read_means(saved: Mapping[str, Tensor] | None) -> Tensor | None:
+    if saved is None:
+        return None
+    return torch.stack([saved[name].float() for name in CLASS_NAMES.values()])
 
 
 def _find(saved: Any, given: VideoSource | None) -> VideoSource | None:

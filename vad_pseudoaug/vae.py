@@ -24,7 +24,7 @@ from .randomness import make_generator, seeded_linear
 
 NORMAL, ABNORMAL = 0, 1
 CLASS_NAMES: Mapping[int, str] = {NORMAL: "normal", ABNORMAL: "abnormal"}
-BESIDE_MODEL = ("scorer", "bank-normal", "bank-abnormal")
+BESIDE_MODEL = ("scorer", "bank-normal", "bank-abnormal", "means")
 # Standard deviations from e^-10 to e^10: no snippet of a healthy run comes near, and
 # a broken one gives large losses instead of infinite ones.
 LOG_VAR_BOUND = 20.0
