@@ -6,7 +6,8 @@ BIN := .venv/bin
 export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 1577836800)
 # Executions of each fuzzing target.
 FUZZ_RUNS ?= 200000
-FUZZ_TARGETS := npy npz safetensors mat list config weights state
+FUZZ_TARGETS := npy npz safetensors mat list config weights state \
+    truth-npy truth-npz truth-mat truth-txt entry
 
 .PHONY: help demo test check format lint types wheel reproducible lowest fuzz examples docs clean
 

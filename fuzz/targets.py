@@ -20,6 +20,7 @@ import scipy.io
 from safetensors.numpy import save
 
 from vad_pseudoaug.features import read_features, read_list, to_segments
+from vad_pseudoaug.ground_truth import read_ground_truth
 
 VIDEO = np.arange(24, dtype=np.float32).reshape(3, 2, 4)  # (T, N, D)
 # What the documentation of the readers and of from_pretrained names.
@@ -99,6 +100,89 @@ def safetensors_seeds() -> list[bytes]:
     return [
         save({"features": VIDEO}),
         save({"a": VIDEO.astype("f2"), "b": VIDEO}, metadata={"of": "video"}),
+    ]
+
+
+LABELS = {
+    "a": np.array([0, 1, 1, 0], np.uint8),
+    "b": np.zeros(3, np.uint8),
+    "c": np.array([1, 0, 0, 1, 1], np.uint8),
+}
+
+
+def truth_target(ending: str, seeds: Callable[[], list[bytes]]) -> Target:
+    """Read the bytes as the frame labels of three videos."""
+    counts = [len(labels) for labels in LABELS.values()]
+
+    def run(data: bytes, folder: Path) -> None:
+        path = folder / f"truth{ending}"
+        path.write_bytes(data)
+        try:
+            found = read_ground_truth(path, list(LABELS), counts)
+        except REFUSALS:
+            return
+        for labels, count in zip(found, counts, strict=True):
+            if labels.dtype != np.uint8 or labels.ndim != 1 or (labels > 1).any():
+                raise FindingError(f"labels {labels.dtype} {labels.shape}")
+            if ending != ".npz" and len(labels) != count:  # masks know their length
+                raise FindingError(f"{len(labels)} labels of {count} frames")
+
+    return Target(run, seeds)
+
+
+def truth_npy_seeds() -> list[bytes]:
+    """Give labels in a row, of several dtypes."""
+    row = np.concatenate(list(LABELS.values()))
+    return [_written(np.save, row.astype(dtype)) for dtype in ("u1", "?", "f8", "c8")]
+
+
+def truth_npz_seeds() -> list[bytes]:
+    """Give masks, packed and not."""
+    return [_written(write, **LABELS) for write in (np.savez, np.savez_compressed)]
+
+
+def truth_mat_seeds() -> list[bytes]:
+    """Give cells of intervals, packed and not."""
+    cells = np.empty((1, 3), dtype=object)
+    for number, edges in enumerate(([[2], [3]], np.zeros((0, 0)), [[1, 4], [1, 5]])):
+        cells[0, number] = np.asarray(edges, dtype=np.float64)
+    contents: list[dict[str, Any]] = [
+        {"gt": cells},
+        {"x": VIDEO, "gt": cells.astype(object).T, "text": "abc"},
+    ]
+    return [
+        _written(scipy.io.savemat, content, do_compression=packed)
+        for content in contents
+        for packed in (False, True)
+    ]
+
+
+def truth_txt_seeds() -> list[bytes]:
+    """Give annotations as UCF-Crime has them."""
+    rows = (
+        b"a.mp4  Abuse  2  3  -1  -1\nb.mp4 Normal -1 -1 -1 -1\nc.mp4 Arson 1 1 4 5\n"
+    )
+    return [rows, b"\xef\xbb\xbf" + rows.replace(b"\n", b"\r\n\r\n")]
+
+
+def run_entry(data: bytes, folder: Path) -> None:
+    """Read the bytes as an entry of a pool."""
+    from vad_pseudoaug.entries import has_entry, read_entry
+
+    path = folder / "entry"
+    path.write_bytes(data)
+    has_entry(path, 0)
+    entry = read_entry(path, 0)
+    if entry is not None and entry.features.shape[1:2] != entry.mask.shape:
+        raise FindingError(f"features {entry.features.shape} {entry.mask.shape}")
+
+
+def entry_seeds() -> list[bytes]:
+    """Give entries of both dtypes."""
+    head = np.array([0, 1, 1, 0], np.int64)
+    return [
+        _written(np.save, head) + _written(np.save, VIDEO[:, :, :2].astype(dtype))
+        for dtype in ("f4", "f2")
     ]
 
 
@@ -209,5 +293,10 @@ TARGETS = {
     "config": Target(run_config, config_seeds),
     "weights": Target(run_weights, weights_seeds),
     "state": Target(run_state, safetensors_seeds),
+    "truth-npy": truth_target(".npy", truth_npy_seeds),
+    "truth-npz": truth_target(".npz", truth_npz_seeds),
+    "truth-mat": truth_target(".mat", truth_mat_seeds),
+    "truth-txt": truth_target(".txt", truth_txt_seeds),
+    "entry": Target(run_entry, entry_seeds),
 }
 warnings.simplefilter("ignore")  # of numpy, on headers of Python 2

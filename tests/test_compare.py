@@ -3,6 +3,7 @@
 import csv
 import itertools
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -277,3 +278,31 @@ def test_errors_of_a_broken_results_folder_name_it(done, tmp_path):
     (tmp_path / "compare.json").write_text("{")
     with pytest.raises((ValueError, CheckpointError), match=r"compare\.json"):
         run_comparison(comparison(), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("000.json", b"{", "Expecting property name"),
+        ("000.json", b"[]", "list indices"),
+        ("000.json", b"[" * 10_000, "nested too deeply"),
+        ("000.npy", b"\x93NUMPY\2\0\xff\xff\xff\xff", "claims 4294967295 bytes"),
+        ("000.npy", b"", "not that of a .npy file"),
+    ],
+)
+def test_a_broken_result_is_named(done, tmp_path, name, content, message):
+    folder, _ = done
+    shutil.copytree(folder, tmp_path / "again")
+    path = next((tmp_path / "again" / "runs").rglob(name))
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"000\.json: not readable.*{message}"):
+        run_comparison(comparison(), tmp_path / "again")
+
+
+def test_scores_of_other_videos_are_refused(done, tmp_path):
+    folder, _ = done
+    shutil.copytree(folder, tmp_path / "again")
+    path = next((tmp_path / "again" / "runs").rglob("000.npy"))
+    np.save(path, np.zeros(7, np.float32))
+    with pytest.raises(ValueError, match=r"the scores are float32 \(7,\); delete it"):
+        run_comparison(comparison(), tmp_path / "again")

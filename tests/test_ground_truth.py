@@ -181,7 +181,7 @@ def test_another_number_of_frames_or_videos_is_refused(tmp_path):
     with pytest.raises(ValueError, match="num_frames: expected 4, got 3"):
         read_ground_truth(path, NAMES, COUNTS[:3])
     path = write_cells(tmp_path, NAMES, LABELS)
-    with pytest.raises(ValueError, match="expected a cell for each of 3 videos"):
+    with pytest.raises(ValueError, match="of 3 videos: expected 3 cells, got shape"):
         read_ground_truth(path, NAMES[:3], COUNTS[:3])
 
 
@@ -224,7 +224,7 @@ def test_an_archive_of_other_things_is_named(tmp_path):
         read_ground_truth(path, ["a"], [3])
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("a", "0 0 1")
-    with pytest.raises(ValueError, match=r"gt\.npz: a is no array"):
+    with pytest.raises(ValueError, match=r"gt\.npz: .*: a is no array"):
         read_ground_truth(path, ["a"], [3])
 
 
@@ -286,7 +286,9 @@ def test_cells_that_are_no_intervals_are_refused(tmp_path):
         read_ground_truth(path, ["a"], [20])
     for content in ({"labels": np.ones(3)}, {"gt": np.ones(1)}):
         scipy.io.savemat(path, content)
-        with pytest.raises(ValueError, match=r"gt\.mat: (holds no|expected a cell)"):
+        with pytest.raises(
+            ValueError, match=r"gt\.mat: holds no readable 'gt' of 1 videos"
+        ):
             read_ground_truth(path, ["a"], [20])
 
 

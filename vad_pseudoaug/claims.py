@@ -74,13 +74,21 @@ def check_size(found: Claim, num_bytes: int) -> None:
         )
 
 
-def check_expansion(num_bytes: int, packed_bytes: int) -> None:
+def check_expansion(
+    num_bytes: int, packed_bytes: int, *, allowed: int = ALWAYS_ALLOWED
+) -> None:
     """Refuse compressed data that claims to hold far more than it has.
 
+    Args:
+        num_bytes: What it claims to unpack to.
+        packed_bytes: What is there.
+        allowed: What any file may unpack to.
+
     Raises:
-        ValueError: If it would unpack to over 100 times its size.
+        ValueError: If it would unpack to more than allowed, and over 100 times its
+            size.
     """
-    if num_bytes > max(ALWAYS_ALLOWED, MAX_EXPANSION * packed_bytes):
+    if num_bytes > max(allowed, MAX_EXPANSION * packed_bytes):
         raise ValueError(
             f"{packed_bytes} bytes that unpack to {num_bytes} are no features: more "
             f"than {MAX_EXPANSION} times is refused"

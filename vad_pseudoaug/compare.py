@@ -20,6 +20,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -34,8 +35,10 @@ from .baseline import Baseline
 from .checkpoint import atomic_path, claim_folder, write_json
 from .metrics import FrameFigures, frame_figures
 from .protocol import Data, Score, Split
+from .readers import read_npy
 from .recipe import Recipe
 from .videos import as_pair
+from .writing import read_json
 
 Watch: TypeAlias = "Callable[[Score], None] | None"
 Host: TypeAlias = Callable[..., Score]
@@ -347,33 +350,48 @@ def load_runs(comparison: Comparison, folder: str | os.PathLike[str]) -> list[Ru
             if not _is_done(Path(folder), host, arm, seed):
                 continue
             path = _path(Path(folder), host, arm, seed)
-            found = json.loads(path.read_text(encoding="utf-8"))
-            scores = np.load(path.with_suffix(".npy"), allow_pickle=False)
-            runs.append(
-                Run(
-                    host,
-                    arm.name,
-                    seed,
-                    FrameFigures(
-                        **{
-                            name: math.nan if value is None else value
-                            for name, value in found["figures"].items()
-                        }
-                    ),
-                    found["best_on_test"],
-                    tuple(found["num_extra"]),
-                    found["seconds"],
-                    np.split(scores, np.cumsum(lengths)[:-1]),
-                )
-            )
+            with _naming(path):
+                runs.append(_read_run(path, (host, arm.name, seed), lengths))
     return runs
+
+
+def _read_run(path: Path, key: tuple[str, str, int], lengths: Sequence[int]) -> Run:
+    found = read_json(path)
+    scores = read_npy(path.with_suffix(".npy"), None)
+    if scores.dtype != np.float32 or scores.shape != (sum(lengths),):
+        raise ValueError(f"the scores are {scores.dtype} {scores.shape}")
+    figures = {
+        name: math.nan if value is None else value
+        for name, value in found["figures"].items()
+    }
+    return Run(
+        *key,
+        FrameFigures(**figures),
+        found["best_on_test"],
+        tuple(found["num_extra"]),
+        found["seconds"],
+        np.split(np.array(scores), np.cumsum(lengths)[:-1]),
+    )
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Name the file of a run in whatever is wrong with it."""
+    try:
+        yield
+    except (LookupError, OSError, TypeError, ValueError, AttributeError) as error:
+        raise ValueError(
+            f"{path}: not readable as the result of a run: {error}; delete it to do "
+            "that run again"
+        ) from error
 
 
 def _is_done(folder: Path, host: str, arm: Arm, seed: int) -> bool:
     path = _path(folder, host, arm, seed)
     if not path.exists():
         return False
-    found = json.loads(path.read_text(encoding="utf-8"))["arm"]
+    with _naming(path):
+        found = read_json(path)["arm"]
     if found != json.loads(json.dumps(_arm_record(arm))):
         raise ValueError(f"{path}: the arm {arm.name!r} was another one: {found}")
     return True

@@ -12,7 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .claims import check_size
 from .mixing import Made
+from .readers import npy_header
 
 
 class Entry(NamedTuple):
@@ -74,27 +76,41 @@ def read_entry(path: Path, turn: int) -> Entry | None:
     """Read an entry of this round; None where there is none, or no whole one."""
     try:
         with path.open("rb") as file:
-            head = _load(file)
-            if head[0] != turn:
+            head = _head(file, turn)
+            if head is None:
                 return None
-            return Entry(_load(file), head[2:].bool(), bool(head[1]))
-    except (OSError, ValueError, EOFError):
+            features = _load(file)
+    except Exception:  # whatever a broken file leads to: the entry is made again
         return None
+    if features.dtype not in (torch.float32, torch.float16) or features.ndim != 3:
+        return None
+    if features.shape[1] != len(head) - 2:
+        return None
+    return Entry(features, head[2:].bool(), bool(head[1]))
 
 
 def has_entry(path: Path, turn: int) -> bool:
     """Tell whether there is a whole entry of this round, without reading it all."""
     try:
         with path.open("rb") as file:
-            if _load(file)[0] != turn:
+            if _head(file, turn) is None:
                 return False
-            np.lib.format.read_magic(file)
-            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-            size = file.tell() + math.prod(shape) * dtype.itemsize
+            size = npy_header(file).num_bytes + file.tell()
             return size == path.stat().st_size
-    except (OSError, ValueError, EOFError):
+    except Exception:  # as above
         return False
 
 
+def _head(file: BinaryIO, turn: int) -> Tensor | None:
+    """Read what stands before the features, if it is of this round."""
+    head = _load(file)
+    if head.dtype != torch.int64 or head.ndim != 1 or len(head) < 2 or head[0] != turn:
+        return None
+    return head
+
+
 def _load(file: BinaryIO) -> Tensor:
-    return torch.from_numpy(np.load(file, allow_pickle=False))
+    found = npy_header(file)
+    check_size(found, os.fstat(file.fileno()).st_size - file.tell())
+    values = np.fromfile(file, found.dtype, math.prod(found.shape))
+    return torch.from_numpy(values.reshape(found.shape))

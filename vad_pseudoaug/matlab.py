@@ -1,12 +1,14 @@
 """Arrays out of MATLAB's `.mat` files, level 5 (MATLAB 5 to 7).
 
-Only plain arrays of numbers are read; cells, structs, objects and functions are
-stepped over without a look inside. scipy's reader follows nested cells as deep as a
-file likes, and takes what a file claims for granted.
+Only plain arrays of numbers are read, and cells of them where they are asked for;
+structs, objects, functions and cells in cells are stepped over without a look inside.
+scipy's reader follows nested cells as deep as a file likes, and takes what a file
+claims for granted.
 """
 
 from __future__ import annotations
 
+import math
 import struct
 import zlib
 from pathlib import Path
@@ -23,6 +25,7 @@ _NUMBERS = {
     **{7: "f4", 9: "f8", 12: "i8", 13: "u8"},
 }
 _NUMBER_CLASSES = range(6, 16)  # double, single, int8 to uint64
+_CELL_CLASS = range(1, 2)
 _COMPLEX, _LOGICAL = 0x800, 0x200
 # Flags, shape and name of a variable fit in; its values follow.
 _HEAD = 4096
@@ -52,34 +55,79 @@ def read_mat(path: Path, key: str | None) -> NDArray[Any]:
     Raises:
         ValueError: If the file is none of level 5, or is not what it says it is.
     """
-    file_bytes = path.stat().st_size
     with path.open("rb") as file:
-        endian = _endian(file.read(128))
-        variables: dict[str, _Variable] = {}
-        position = 128
-        while position < file_bytes:
-            variable = _variable(file, position, file_bytes, endian)
-            position = variable.start + variable.size
-            name = _name(variable.head, endian)
-            if name in variables:
-                raise ValueError(f"two variables are called {name!r:.80}")
-            if name is not None:
-                variables[name] = variable
+        endian, variables = _find(file, path.stat().st_size, _NUMBER_CLASSES)
         chosen = variables[pick(list(variables), key)]
         if chosen.compressed:
-            content = _unpack(file, chosen, endian)
-            found, start = _values(content[:_HEAD], len(content), endian)
-            array: NDArray[Any] = np.frombuffer(
-                content, found.dtype, offset=start, count=_count(found)
-            )
-            return array.reshape(found.shape, order="F")
+            return _array(_unpack(file, chosen, endian), endian)
     found, start = _values(chosen.head, chosen.size, endian)
     end = chosen.start + chosen.size
     return map_values(path, found, chosen.start + start, end)
 
 
-def _count(found: Claim) -> int:
-    return found.num_bytes // found.dtype.itemsize
+def read_cells(path: Path, key: str | None, count: int) -> list[NDArray[Any]]:
+    """Read the arrays of numbers in one cell array of a `.mat` file, column by column.
+
+    Args:
+        path: The file.
+        key: Name of the cell array; None takes the only one.
+        count: Number of cells that there must be.
+
+    Raises:
+        ValueError: If the file is none of level 5, is not what it says it is, has
+            another number of cells, or something else in one.
+    """
+    with path.open("rb") as file:
+        endian, variables = _find(file, path.stat().st_size, _CELL_CLASS)
+        chosen = variables[pick(list(variables), key)]
+        if chosen.compressed:
+            content = _unpack(file, chosen, endian)
+        else:
+            file.seek(chosen.start)
+            content = file.read(chosen.size)
+    _, _, position = _flags(content, endian)
+    shape, position = _shape(content, position, endian)
+    position = _part(content, position, endian).next  # over the name
+    if math.prod(shape) != count or any(side < 0 for side in shape):
+        raise ValueError(f"expected {count} cells, got shape {list(shape)!s:.80}")
+    cells: list[NDArray[Any]] = []
+    for _ in range(count):
+        part = _part(content, position, endian)
+        body = content[part.start : part.start + part.size]
+        if part.kind != _MATRIX or len(body) != part.size:
+            raise ValueError(f"cell {len(cells) + 1} is no whole array")
+        # MATLAB writes nothing at all of an empty cell.
+        cells.append(_array(body, endian) if body else np.empty((0, 0)))
+        position = part.next
+    return cells
+
+
+def _array(content: bytes, endian: str) -> NDArray[Any]:
+    """Read the values of a variable that is in memory."""
+    if not _is_numbers(content, endian):
+        raise ValueError("expected an array of real numbers")
+    found, start = _values(content, len(content), endian)
+    count = found.num_bytes // found.dtype.itemsize
+    array: NDArray[Any] = np.frombuffer(content, found.dtype, count, start)
+    return array.reshape(found.shape, order="F")
+
+
+def _find(
+    file: IO[bytes], file_bytes: int, classes: range
+) -> tuple[str, dict[str, _Variable]]:
+    """Return the byte order of a file, and its variables of some classes by name."""
+    endian = _endian(file.read(128))
+    variables: dict[str, _Variable] = {}
+    position = 128
+    while position < file_bytes:
+        variable = _variable(file, position, file_bytes, endian)
+        position = variable.start + variable.size
+        name = _name(variable.head, endian, classes)
+        if name in variables:
+            raise ValueError(f"two variables are called {name!r:.80}")
+        if name is not None:
+            variables[name] = variable
+    return endian, variables
 
 
 def _endian(header: bytes) -> str:
@@ -151,10 +199,10 @@ def _flags(head: bytes, endian: str) -> tuple[int, int, int]:
     return flags & 0xFF, flags, part.next
 
 
-def _name(head: bytes, endian: str) -> str | None:
-    """Return the name of a variable, None where it is no array of real numbers."""
+def _name(head: bytes, endian: str, classes: range) -> str | None:
+    """Return the name of a variable, None where it is of no such class, or complex."""
     kind, flags, position = _flags(head, endian)
-    if kind not in _NUMBER_CLASSES or flags & (_COMPLEX | _LOGICAL):
+    if kind not in classes or flags & (_COMPLEX | _LOGICAL):
         return None
     part = _part(head, _part(head, position, endian).next, endian)
     if part.start + part.size > len(head):
@@ -162,16 +210,26 @@ def _name(head: bytes, endian: str) -> str | None:
     return head[part.start : part.start + part.size].decode("latin-1")
 
 
+def _is_numbers(content: bytes, endian: str) -> bool:
+    kind, flags, _ = _flags(content, endian)
+    return kind in _NUMBER_CLASSES and not flags & (_COMPLEX | _LOGICAL)
+
+
+def _shape(content: bytes, position: int, endian: str) -> tuple[tuple[int, ...], int]:
+    """Return the shape of a variable, and where its name starts."""
+    part = _part(content, position, endian)
+    sides = content[part.start : part.start + part.size]
+    if len(sides) != part.size or len(sides) % 4 or part.kind != 5:
+        raise ValueError("a variable has no shape")
+    return struct.unpack(f"{endian}{len(sides) // 4}i", sides), part.next
+
+
 def _values(head: bytes, size: int, endian: str) -> tuple[Claim, int]:
     """Return what a variable claims to be, and where in it the values start."""
     _, _, position = _flags(head, endian)
-    shape_part = _part(head, position, endian)
-    text = head[shape_part.start : shape_part.start + shape_part.size]
-    if len(text) != shape_part.size or len(text) % 4 or shape_part.kind != 5:
-        raise ValueError("a variable has no shape")
-    shape = struct.unpack(f"{endian}{len(text) // 4}i", text)
-    name_part = _part(head, shape_part.next, endian)
-    part = _part(head, name_part.next, endian)
+    shape, position = _shape(head, position, endian)
+    position = _part(head, position, endian).next  # over the name
+    part = _part(head, position, endian)
     if part.kind not in _NUMBERS:
         raise ValueError(f"expected values that are numbers, got type {part.kind}")
     found = claim(np.dtype(f"{endian}{_NUMBERS[part.kind]}"), shape, "F")

@@ -15,7 +15,16 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .claims import Claim, check_expansion, check_size, claim, map_values, pick
+from .claims import (
+    ALWAYS_ALLOWED,
+    Claim,
+    check_expansion,
+    check_size,
+    claim,
+    map_values,
+    pick,
+    printable,
+)
 
 # numpy's own limit; its headers have some 100 bytes.
 MAX_NPY_HEADER = 10_000
@@ -71,22 +80,55 @@ def read_npz(path: Path, key: str | None) -> NDArray[Any]:
             if info.filename.endswith(".npy")
         }
         info = infos[pick(list(infos), key)]
-        # As numpy writes them; the other methods can unpack to any size.
-        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise ValueError(f"compressed by method {info.compress_type}, not deflate")
         check_expansion(info.file_size, path.stat().st_size)
-        with archive.open(info) as member:
-            found = npy_header(member)
-            check_size(found, info.file_size - member.tell())
-            values = bytearray(found.num_bytes)
-            position = 0
-            # To the end of the member, where its checksum is looked at.
-            while block := member.read(1 << 20):
-                part = block[: found.num_bytes - position]
-                values[position : position + len(part)] = part
-                position += len(part)
-            if position < found.num_bytes:
-                raise ValueError("the archive is truncated")
+        return _member(archive, info)
+
+
+def read_all_npz(
+    path: Path, *, allowed: int = ALWAYS_ALLOWED
+) -> dict[str, NDArray[Any]]:
+    """Read all arrays of a `.npz` archive, if they fit the limit together.
+
+    Args:
+        path: The archive.
+        allowed: Bytes that it may unpack to, however small it is.
+
+    Raises:
+        ValueError: If a member is no array, has the name of another, or they would
+            unpack to too much.
+    """
+    with path.open("rb") as file, zipfile.ZipFile(file) as archive:
+        infos = archive.infolist()
+        num_bytes = sum(info.file_size for info in infos)
+        check_expansion(num_bytes, path.stat().st_size, allowed=allowed)
+        arrays: dict[str, NDArray[Any]] = {}
+        for info in infos:
+            name = info.filename.removesuffix(".npy")
+            if name == info.filename:
+                raise ValueError(f"{printable(name[:80])} is no array")
+            if name in arrays:
+                raise ValueError(f"two arrays are called {printable(name[:80])}")
+            arrays[name] = _member(archive, info)
+    return arrays
+
+
+def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NDArray[Any]:
+    """Read one `.npy` out of an archive, whose sizes were looked at."""
+    # As numpy writes them; the other methods can unpack to any size.
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"compressed by method {info.compress_type}, not deflate")
+    with archive.open(info) as member:
+        found = npy_header(member)
+        check_size(found, info.file_size - member.tell())
+        values = bytearray(found.num_bytes)
+        position = 0
+        # To the end of the member, where its checksum is looked at.
+        while block := member.read(1 << 20):
+            part = block[: found.num_bytes - position]
+            values[position : position + len(part)] = part
+            position += len(part)
+        if position < found.num_bytes:
+            raise ValueError("the archive is truncated")
     array: NDArray[Any] = np.frombuffer(values, found.dtype)
     return array.reshape(found.shape, order=found.order)
 
