@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 
 from .baseline import Baseline, stratified_split
+from .extras import progress_bar, track
 from .fitting import select_scored, select_snippets
 from .gates import Clip, Gate, Material, judge, judge_model
 from .randomness import make_generator
 from .sampler import PseudoVideoSampler
 from .selection import Selection
-from .vae import ABNORMAL, NORMAL
+from .vae import ABNORMAL, CLASS_NAMES, NORMAL
 from .videos import VideoSet, VideoSource, as_pair
 
 HELD_OUT_SHARE = 0.5
@@ -92,7 +93,11 @@ def check_sampler(
         progress=progress,
     )
     held_out_selected = select_scored(
-        baseline.score(held_out[ABNORMAL]), baseline.score(held_out[NORMAL]), recipe
+        *(
+            baseline.score(held_out[label], progress=progress)
+            for label in (ABNORMAL, NORMAL)
+        ),
+        recipe,
     )
     training = (_clips(known[NORMAL]), _clips(known[ABNORMAL], selected))
     real = (_clips(held_out[NORMAL]), _clips(held_out[ABNORMAL], held_out_selected))
@@ -107,7 +112,9 @@ def check_sampler(
             sampler.sample(
                 of.tensor(i), label=label, generator=make_generator(seed, label, i)
             )
-            for i in numbers
+            for i in track(
+                numbers, f"pseudo {CLASS_NAMES[label]} videos", show=progress
+            )
         ]
         materials[label] = Material(
             [Clip(p.features[0].numpy(), p.pseudo_mask.numpy()) for p in pseudo],
@@ -117,11 +124,16 @@ def check_sampler(
             training[1 - label],
             seed=seed,
         )
-    gates = {
-        "the model": judge_model(sampler.vae, *real),
-        "pseudo abnormal videos": judge(materials[ABNORMAL]),
-        "pseudo normal videos": judge(materials[NORMAL]),
+    judges: dict[str, Callable[[], Sequence[Gate]]] = {
+        "the model": lambda: judge_model(sampler.vae, *real),
+        "pseudo abnormal videos": lambda: judge(materials[ABNORMAL]),
+        "pseudo normal videos": lambda: judge(materials[NORMAL]),
     }
+    gates = {}
+    with progress_bar(len(judges), "gates", show=progress) as step:
+        for name, own in judges.items():
+            gates[name] = own()
+            step()
     return Check(sampler, gates, materials, sources)
 
 
