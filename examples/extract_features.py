@@ -179,7 +179,7 @@ def load_model(path: Path, device: torch.device) -> Extractor:
         if path.suffix == ".pt2":
             module = torch.export.load(path).module().to(device)
             return module  # exported as it was: in evaluation mode or not
-        return torch.jit.load(str(path), map_location=device).eval()  # type: ignore[no-untyped-call, no-any-return]
+        return torch.jit.load(str(path), map_location=device).eval()  # type: ignore[no-any-return]
     except Exception as error:  # whatever a broken file leads to
         raise ValueError(f"{path}: not readable as a model: {error}") from error
 

@@ -92,13 +92,8 @@ def check_sampler(
         seed=sampler.seed,
         progress=progress,
     )
-    held_out_selected = select_scored(
-        *(
-            baseline.score(held_out[label], progress=progress)
-            for label in (ABNORMAL, NORMAL)
-        ),
-        recipe,
-    )
+    scores = [baseline.score(videos, progress=progress) for videos in held_out]
+    held_out_selected = select_scored(scores[ABNORMAL], scores[NORMAL], recipe)
     training = (_clips(known[NORMAL]), _clips(known[ABNORMAL], selected))
     real = (_clips(held_out[NORMAL]), _clips(held_out[ABNORMAL], held_out_selected))
     materials, sources = {}, {}
@@ -131,8 +126,8 @@ def check_sampler(
     }
     gates = {}
     with progress_bar(len(judges), "gates", show=progress) as step:
-        for name, own in judges.items():
-            gates[name] = own()
+        for name, judgement in judges.items():
+            gates[name] = judgement()
             step()
     return Check(sampler, gates, materials, sources)
 
