@@ -2,7 +2,8 @@
 
 The module's `train_dataloader` is called by the trainer, so `attach` goes behind it and
 attaches to the loaders that it returns, each time that it is called. Nothing of
-Lightning is imported: any object with `train_dataloader()` will do.
+Lightning is imported: any object with `train_dataloader()` will do. With a trainer at
+hand, `callback` does more: it fits, mixes, logs, and refreshes by the model's scores.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from vad_pseudoaug.loading import Attachment
 from vad_pseudoaug.mixing import Mixing
 
 from . import rtfm
+from .lightning_callback import callback as callback
 
 
 class ModuleAttachment:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from collections.abc import Callable, Iterator
+from fnmatch import fnmatch
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -93,3 +98,38 @@ def checked(few_draws: None, many_videos: tuple[list[Any], list[Any]]) -> Check:
     choices: dict[str, Any] = {"recipe": "paper", **SMALL, "baseline_lr": 0.01}
     sampler = PseudoVideoSampler.fit(*many_videos, **choices)
     return check_sampler(*refit_on_part(sampler))
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """The functions of huggingface_hub that are called, on folders."""
+    root, calls = tmp_path / "hub", []
+
+    class HfApi:
+        def create_repo(self, repo_id, **options):
+            calls.append(("create_repo", {"repo_id": repo_id, **options}))
+            (root / repo_id).mkdir(parents=True, exist_ok=True)
+
+        def upload_folder(self, **options):
+            calls.append(("upload_folder", options))
+            repo = root / options["repo_id"]
+            for old in list(repo.iterdir()):
+                if any(fnmatch(old.name, p) for p in options["delete_patterns"]):
+                    old.unlink()
+            shutil.copytree(options["folder_path"], repo, dirs_exist_ok=True)
+            return SimpleNamespace(commit_url=f"hub/{options['repo_id']}/commit/1")
+
+    def snapshot_download(repo_id, **options):
+        calls.append(("snapshot_download", {"repo_id": repo_id, **options}))
+        patterns, folder = options["allow_patterns"], tmp_path / "cache"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        for file in (root / repo_id).iterdir():
+            if any(fnmatch(file.name, pattern) for pattern in patterns):
+                shutil.copy(file, folder)
+        return str(folder)
+
+    module = ModuleType("huggingface_hub")
+    module.HfApi, module.snapshot_download = HfApi, snapshot_download
+    monkeypatch.setitem(sys.modules, "huggingface_hub", module)
+    return SimpleNamespace(root=root, calls=calls)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .checkpoint import CheckpointError
-from .extras import progress_bar
+from .extras import progress_bar, track
 from .features import to_segments
 from .randomness import make_generator, seeded_linear
 from .recipe import Recipe
@@ -165,16 +165,22 @@ class Baseline(nn.Module):
         return self._pool(torch.sigmoid(hidden.squeeze(-1)))
 
     @torch.no_grad()
-    def score(self, videos: VideoSource) -> list[NDArray[np.float32]]:
+    def score(
+        self, videos: VideoSource, *, progress: bool | None = False
+    ) -> list[NDArray[np.float32]]:
         """Score every snippet of every video: for each an array `(T,)` in [0, 1].
 
         The score of a snippet is the mean over its crops.
+
+        Args:
+            videos: See `VideoSet`.
+            progress: Show a bar; None decides by the terminal.
         """
         videos = VideoSet(videos)
         device = next(self.parameters()).device
         return [
             self(videos.tensor(i).to(device)).mean(dim=0).cpu().numpy()
-            for i in range(len(videos))
+            for i in track(range(len(videos)), "scores", show=progress)
         ]
 
     @classmethod

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .baseline import Baseline, stratified_split
+from .extras import progress_bar, track
 from .fitting import Scores, score_videos, select_scored, select_snippets
 from .gate_samples import Clip, Material
 from .gates import Gate, judge, judge_model
@@ -20,7 +22,7 @@ from .one_class_gates import judge_disturbed
 from .randomness import make_generator
 from .sampler import PseudoVideoSampler
 from .selection import Selection
-from .vae import ABNORMAL, NORMAL
+from .vae import ABNORMAL, CLASS_NAMES, NORMAL
 from .videos import VideoSet, VideoSource, as_pair
 
 Score: TypeAlias = "Callable[[NDArray[np.float32]], NDArray[Any]]"
@@ -97,7 +99,9 @@ def check_sampler(
             "fitted on"
         )
     if abnormal is None:
-        return _check_one_class(sampler, VideoSet(normal, name="normal"), seed)
+        return _check_one_class(
+            sampler, VideoSet(normal, name="normal"), seed, progress
+        )
     known = (sampler.sources(ABNORMAL), sampler.sources(NORMAL))  # normal, abnormal
     held_out = as_pair(normal, abnormal)
     _refuse_known(known, held_out)
@@ -108,7 +112,9 @@ def check_sampler(
     ).selection
     if scores is None:
         baseline = Baseline.fit(*known, recipe=recipe, validation_share=0, **options)
-        held_out_scores: list[Scores] = [baseline.score(own) for own in held_out]
+        held_out_scores: list[Scores] = [
+            baseline.score(own, progress=progress) for own in held_out
+        ]
     else:
         held_out_scores = [score_videos(scores, v, i) for i, v in enumerate(held_out)]
     held_out_selected = select_scored(
@@ -119,7 +125,7 @@ def check_sampler(
     materials = {}
     for label in (ABNORMAL, NORMAL):
         materials[label] = Material(
-            _pseudo_clips(sampler, held_out[1 - label], label, seed),
+            _pseudo_clips(sampler, held_out[1 - label], label, seed, progress),
             real[label],
             real[1 - label],
             training[label],
@@ -127,28 +133,42 @@ def check_sampler(
             seed=seed,
         )
     sources = {label: _clips(held_out[1 - label]) for label in materials}
-    gates = {
-        "pseudo abnormal videos": judge(materials[ABNORMAL]),
-        "pseudo normal videos": judge(materials[NORMAL]),
+    judges: dict[str, Callable[[], Sequence[Gate]]] = {
+        f"pseudo {name} videos": partial(judge, materials[label])
+        for label, name in sorted(CLASS_NAMES.items(), reverse=True)
     }
     if recipe.needs_model:
-        gates = {"the model": judge_model(sampler.vae, *real), **gates}
-    return Check(sampler, gates, materials, sources)
+        judges = {"the model": lambda: judge_model(sampler.vae, *real), **judges}
+    return Check(sampler, _ask(judges, progress), materials, sources)
 
 
 def _check_one_class(
-    sampler: PseudoVideoSampler, held_out: VideoSet, seed: int
+    sampler: PseudoVideoSampler, held_out: VideoSet, seed: int, progress: bool | None
 ) -> Check:
     known = sampler.sources(ABNORMAL)
     _refuse_known((known,), (held_out,))
     real, training = _clips(held_out), _clips(known)
-    pseudo = _pseudo_clips(sampler, held_out, ABNORMAL, seed)
-    gates = {
-        "the model": judge_model(sampler.vae, real),
-        "pseudo abnormal videos": judge_disturbed(pseudo, real, training, seed=seed),
+    pseudo = _pseudo_clips(sampler, held_out, ABNORMAL, seed, progress)
+    judges: dict[str, Callable[[], Sequence[Gate]]] = {
+        "the model": lambda: judge_model(sampler.vae, real),
+        "pseudo abnormal videos": lambda: judge_disturbed(
+            pseudo, real, training, seed=seed
+        ),
     }
     material = Material(pseudo, real, real, training, training, seed)
+    gates = _ask(judges, progress)
     return Check(sampler, gates, {ABNORMAL: material}, {ABNORMAL: real})
+
+
+def _ask(
+    judges: Mapping[str, Callable[[], Sequence[Gate]]], progress: bool | None
+) -> dict[str, Sequence[Gate]]:
+    gates = {}
+    with progress_bar(len(judges), "gates", show=progress) as step:
+        for name, judgement in judges.items():
+            gates[name] = judgement()
+            step()
+    return gates
 
 
 def _refuse_known(known: Sequence[VideoSet], held_out: Sequence[VideoSet]) -> None:
@@ -159,14 +179,19 @@ def _refuse_known(known: Sequence[VideoSet], held_out: Sequence[VideoSet]) -> No
 
 
 def _pseudo_clips(
-    sampler: PseudoVideoSampler, sources: VideoSet, label: int, seed: int
+    sampler: PseudoVideoSampler,
+    sources: VideoSet,
+    label: int,
+    seed: int,
+    progress: bool | None,
 ) -> list[Clip]:
     """Make a pseudo video of each source, up to a number."""
+    numbers = range(min(len(sources), MAX_VIDEOS))
     made = (
         sampler.sample(
             sources.tensor(i), label=label, generator=make_generator(seed, label, i)
         )
-        for i in range(min(len(sources), MAX_VIDEOS))
+        for i in track(numbers, f"pseudo {CLASS_NAMES[label]} videos", show=progress)
     )
     return [Clip(p.features[0].numpy(), p.pseudo_mask.numpy()) for p in made]
 

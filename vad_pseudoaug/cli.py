@@ -9,9 +9,11 @@ from dataclasses import fields
 from typing import Any
 
 from . import __version__
+from .cli_completion import add_completion, write_completion
 from .cli_evidence import add_check, add_compare
 from .cli_inspect import add_inspect
 from .cli_modes import add_modes
+from .colours import painter
 from .recipe import RECIPES, Recipe
 
 EPILOG = """
@@ -140,6 +142,7 @@ def _parser() -> argparse.ArgumentParser:
     add_inspect(commands)
     add_check(commands)
     add_compare(commands)
+    add_completion(commands, run=_completion)
     return parser
 
 
@@ -173,6 +176,10 @@ def _demo(options: argparse.Namespace) -> None:
     )
 
 
+def _completion(options: argparse.Namespace) -> None:
+    write_completion(_parser(), options.shell)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code: 1 a failed gate, 2 bad input."""
     options: Any = _parser().parse_args(arguments)
@@ -182,6 +189,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("interrupted; the same command goes on from here", file=sys.stderr)
         return 130
     except (ValueError, TypeError, OSError, ImportError, FloatingPointError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        head = painter(sys.stderr)("error:", "bad")
+        print(f"{head} {error}", file=sys.stderr)
         return 2
     return code or 0

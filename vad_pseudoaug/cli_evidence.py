@@ -117,6 +117,7 @@ def add_compare(commands: Any) -> None:
 
 def _check(options: argparse.Namespace) -> int:
     from .check import check_sampler, refit_on_part
+    from .colours import painter
     from .extras import require
     from .report import format_gates, write_report
     from .sampler import PseudoVideoSampler
@@ -136,7 +137,8 @@ def _check(options: argparse.Namespace) -> int:
     folder = Path(options.output or Path(options.checkpoint) / "report")
     page = write_report(check, folder)
     values = {**check.to_dict(), "report": str(page)}
-    answer(options, values, f"{format_gates(check)}\n\nwrote {page}")
+    text = format_gates(check, paint=painter(sys.stdout))
+    answer(options, values, f"{text}\n\nwrote {page}")
     return 0 if check.passed else 1
 
 

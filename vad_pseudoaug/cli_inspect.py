@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from typing import Any
 
 
@@ -27,6 +28,7 @@ def add_inspect(commands: Any) -> None:
 
 
 def _inspect(options: argparse.Namespace) -> None:
+    from .colours import painter
     from .inspection import find_files, format_inspection, inspect_files
 
     files = find_files(options.path)
@@ -34,4 +36,4 @@ def _inspect(options: argparse.Namespace) -> None:
     if options.json:
         print(json.dumps(found.to_dict()))
     else:
-        print(format_inspection(found))
+        print(format_inspection(found, paint=painter(sys.stdout)))

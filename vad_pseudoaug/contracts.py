@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from torch import Tensor
 
+from .extras import track
 from .items import ItemFormat, Slot, to_numpy
 from .randomness import preserved_global_rng
 from .vae import ABNORMAL, NORMAL
@@ -164,7 +165,9 @@ def indices_by_class(
         raise ValueError(f"labels: expected {len(dataset)}, got {len(labels)}")
     found: dict[int, list[int]] = {NORMAL: [], ABNORMAL: []}
     with preserved_global_rng():
-        for index in range(len(dataset)):
+        # Labels that are given take no time.
+        show = None if labels is None else False
+        for index in track(range(len(dataset)), "labels of items", show=show):
             if labels is not None:
                 found[rule(labels[index])].append(index)
             else:

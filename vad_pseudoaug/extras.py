@@ -5,12 +5,17 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import ModuleType
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
-import torch
+if TYPE_CHECKING:
+    import torch
+
+T = TypeVar("T")
+# After so many seconds, progress is shown: a bar that flashes by tells nothing.
+PATIENCE = 2.0
 
 
 def require(module: str, *, extra: str) -> ModuleType:
@@ -34,6 +39,8 @@ def as_device(device: torch.device | str) -> torch.device:
     Raises:
         ValueError: If it is unknown, or not available here.
     """
+    import torch  # here: the command line answers before torch is imported
+
     try:
         found = torch.device(device)
         torch.empty(0, device=found)
@@ -57,17 +64,20 @@ def progress_bar(total: int, title: str, *, show: bool | None) -> Iterator[Progr
     Args:
         total: Number of steps.
         title: What is being done.
-        show: None shows a bar on a terminal where tqdm is installed. True insists.
+        show: None shows a bar on a terminal where tqdm is installed, after two
+            seconds. True insists on one, at once.
 
     Raises:
         ImportError: If `show` is True and tqdm is not installed.
     """
+    delay = 0.0 if show else PATIENCE
     if show is None:
         show = sys.stderr.isatty() and importlib.util.find_spec("tqdm") is not None
     if not show:
         yield lambda **values: None
         return
-    with require("tqdm", extra="cli").tqdm(total=total, desc=title, leave=False) as bar:
+    tqdm = require("tqdm", extra="cli").tqdm
+    with tqdm(total=total, desc=title, leave=False, delay=delay) as bar:
 
         def step(**values: float) -> None:
             if values:
@@ -77,3 +87,11 @@ def progress_bar(total: int, title: str, *, show: bool | None) -> Iterator[Progr
             bar.update()
 
         yield step
+
+
+def track(items: Sequence[T], title: str, *, show: bool | None) -> Iterator[T]:
+    """Go through `items` and show the progress; arguments as of `progress_bar`."""
+    with progress_bar(len(items), title, show=show) as step:
+        for item in items:
+            yield item
+            step()

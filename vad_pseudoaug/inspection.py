@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .colours import Paint, plain
+from .extras import track
 from .features import Layout, open_features, read_list
 from .pooling import blocks
 
@@ -110,7 +112,11 @@ def find_files(path: str | os.PathLike[str]) -> list[Path]:
 
 
 def inspect_files(
-    files: Sequence[Path], *, layout: Layout | None = None, key: str | None = None
+    files: Sequence[Path],
+    *,
+    layout: Layout | None = None,
+    key: str | None = None,
+    progress: bool | None = None,
 ) -> Inspection:
     """Read all files once, some MiB at a time, and say what they hold.
 
@@ -118,6 +124,7 @@ def inspect_files(
         files: Feature files of one feature size.
         layout: Order of the axes, see `read_features`.
         key: Name of the features in files that hold several arrays.
+        progress: Show a bar; None decides by the terminal.
 
     Raises:
         FileNotFoundError: If a file does not exist.
@@ -129,7 +136,7 @@ def inspect_files(
     dtypes: Counter[str] = Counter()
     lowest, not_finite, bad = np.inf, 0, []
     shape = None
-    for file in files:
+    for file in track(files, "reading", show=progress):
         video = open_features(file, layout=layout, key=key)  # (N, T, D)
         dtypes[str(video.dtype)] += 1
         own = video.shape[0], video.shape[2]
@@ -178,8 +185,8 @@ def _layout(file: Path, key: str | None) -> str:
     return "TD"
 
 
-def format_inspection(found: Inspection) -> str:
-    """Say in some lines of text what was found."""
+def format_inspection(found: Inspection, *, paint: Paint = plain) -> str:
+    """Say in some lines of text what was found; `paint` colours what is amiss."""
     lengths = np.array(found.lengths)
     rows = {
         "files": f"{found.num_files}, {found.dtype}",
@@ -198,7 +205,8 @@ def format_inspection(found: Inspection) -> str:
     width = max(map(len, rows))
     text = [f"{name:<{width}}  {value}" for name, value in rows.items()]
     for name in found.not_finite_files[:5]:
-        text.append(f"not finite: {name}; fit refuses it, or use fit --skip-bad")
+        line = f"not finite: {name}; fit refuses it, or use fit --skip-bad"
+        text.append(paint(line, "bad"))
     return "\n".join([*text, "", "norms of the snippets", *histogram(found.norms)])
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from .check import Check
 from .checkpoint import atomic_path, write_json
+from .colours import Paint, plain
 from .gates import Gate
 from .pictures import Picture, draw_pictures
 from .vae import ABNORMAL, NORMAL
@@ -112,8 +113,8 @@ def write_report(check: Check, folder: str | os.PathLike[str]) -> Path:
     return page
 
 
-def format_gates(check: Check) -> str:
-    """Lay the gates out as text."""
+def format_gates(check: Check, *, paint: Paint = plain) -> str:
+    """Lay the gates out as text; `paint` colours the verdicts."""
     every = [gate for part in check.gates.values() for gate in part]
     wide, accept = (
         max(len(text) for text in column)
@@ -127,11 +128,12 @@ def format_gates(check: Check) -> str:
             numbers = "".join(f"{_number(v):>9}" for v in gate[1:4])
             lines.append(
                 f"  {gate.name:<{wide}}{numbers}   {gate.accept:<{accept}}  "
-                f"{_verdict_word(gate)}"
+                f"{paint(_verdict_word(gate), 'good' if gate.passed else 'bad')}"
             )
         lines.append("")
     num_failed, num_gates = _counts(check)
-    lines.append(f"{num_gates - num_failed} of {num_gates} gates passed")
+    total = f"{num_gates - num_failed} of {num_gates} gates passed"
+    lines.append(paint(total, "bad" if num_failed else "good"))
     return "\n".join(lines)
 
 

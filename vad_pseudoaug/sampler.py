@@ -35,6 +35,7 @@ from .generation import (
     order_sources,
     translate_rows,
 )
+from .hub import pull, push
 from .items import as_tensor
 from .one_class import DISTURBANCES, disturb
 from .profile import FeatureProfile, Table, quantile_table
@@ -690,6 +691,41 @@ class PseudoVideoSampler:
             raise CheckpointError(f"{folder}: an entry is broken: {error}") from error
         sampler.history, sampler.selection = config["history"], config["selection"]
         return sampler
+
+    def push_to_hub(self, repo_id: str, **options: Any) -> str:
+        """Upload a checkpoint with a model card; return the address of the commit.
+
+        The paths of the sources stay here. Recipes that graft take real training
+        snippets along, see the card. A card that is there is written anew.
+
+        Args:
+            repo_id: "user/name"; made if there is none.
+            **options: `run`, the folder of a run that was checked, whose gates go on
+                the card; `licence`, an identifier as "mit"; `private`, `revision` and
+                `message` as huggingface_hub has them.
+
+        Raises:
+            ImportError: If huggingface_hub is not installed; it names the extra.
+        """
+        return push(self, repo_id, **options)
+
+    @classmethod
+    def from_hub(
+        cls, repo_id: str, *, revision: str | None = None, **options: Any
+    ) -> PseudoVideoSampler:
+        """Download what `push_to_hub` wrote, and read it.
+
+        Args:
+            repo_id: "user/name".
+            revision: Branch, tag or commit; None takes the main branch as it is.
+            **options: `normal`, `abnormal` and `device`, see `from_pretrained`.
+
+        Raises:
+            ImportError: If huggingface_hub is not installed; it names the extra.
+            FileNotFoundError: If there is no checkpoint.
+            CheckpointError: If it is no checkpoint that `push_to_hub` wrote.
+        """
+        return cls.from_pretrained(pull(repo_id, revision=revision), **options)
 
 
 _ENTRIES = (

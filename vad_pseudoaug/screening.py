@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .claims import printable
+from .extras import track
 from .features import Layout, list_rows, read_features
 
 Shape = tuple[int, int]
@@ -40,6 +41,7 @@ def screen_list(
     key: str | None = None,
     expected: Shape | None = None,
     taken: Iterable[Path] = (),
+    progress: bool | None = None,
 ) -> Screening:
     """Read every video of a list once, and sort the bad ones out.
 
@@ -53,6 +55,7 @@ def screen_list(
         key: Name of the features in files that hold several arrays.
         expected: Crops and feature size (N, D); None takes those of most videos.
         taken: Videos of the other class: one that is in both lists is bad.
+        progress: Show a bar; None decides by the terminal.
 
     Returns:
         The videos in the order of the list.
@@ -67,7 +70,8 @@ def screen_list(
     # realpath takes links that lead in a circle, which Path.resolve does not.
     other = "is in the list of the other class too"
     seen = {os.path.realpath(video): other for video in taken}
-    for number, video in list_rows(path, root=root):
+    rows = list(list_rows(path, root=root))
+    for number, video in track(rows, "screening", show=progress):
         real = os.path.realpath(video)
         reason = seen.get(real)
         if reason is None:
