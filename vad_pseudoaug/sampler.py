@@ -37,6 +37,7 @@ from .generation import (
 )
 from .items import as_tensor
 from .one_class import DISTURBANCES, disturb
+from .processes import Processes
 from .profile import FeatureProfile, Table, quantile_table
 from .randomness import make_generator
 from .recipe import Recipe
@@ -447,6 +448,7 @@ class PseudoVideoSampler:
         scores: GivenScores | None = None,
         folder: str | os.PathLike[str] | None = None,
         progress: bool | None = None,
+        processes: Processes | None = None,
         **choices: Any,
     ) -> PseudoVideoSampler:
         """Learn from training videos: baseline, selection of snippets, VAE.
@@ -469,6 +471,10 @@ class PseudoVideoSampler:
             folder: Where to keep the state of training, to go on after an
                 interruption, and the finished checkpoint. None keeps nothing.
             progress: Show bars; None decides by the terminal.
+            processes: Who trains the VAE together, on equal shares of each batch: all
+                call this with the same arguments and one `folder`, which the first
+                writes and the others read in the end. As `torchrun -m vad_pseudoaug
+                fit` does. None is this process alone.
             **choices: Single choices of the recipe to change, as `epochs=20`.
 
         Returns:
@@ -481,6 +487,8 @@ class PseudoVideoSampler:
         if recipe is None:
             recipe = "one-class" if abnormal is None else "paper"
         chosen, device = Recipe.named(recipe, **choices), as_device(device)
+        if processes is not None and folder is None:
+            raise ValueError("processes: expected a folder that all of them share")
         given = scores is not None
         if abnormal is not None:
             normal, abnormal = as_pair(normal, abnormal, layout=layout, key=key)
@@ -501,13 +509,23 @@ class PseudoVideoSampler:
             device=device,
             state_path=state_path,
             progress=progress,
+            processes=processes,
         )
+        if fitted is None:  # in processes other than the first
+            assert processes is not None
+            assert folder is not None
+            processes.wait()
+            return cls.from_pretrained(
+                folder, normal=normal, abnormal=abnormal, device=device
+            )
         sampler = cls._of_fitted(
             fitted, recipe=chosen, normal=normal, abnormal=abnormal, seed=seed
         )
         if folder is not None and state_path is not None:
             sampler.save_pretrained(folder)
             state_path.unlink(missing_ok=True)
+        if processes is not None:
+            processes.wait()
         return sampler
 
     @classmethod
