@@ -249,4 +249,4 @@ def translate_rows(
             difference = made - vae.decode(mean if against == label else z, against)
             made = part + strength[chunk, None].to(weight) * difference
         parts.append(made)
-    return torch.cat(parts)
+    return parts[0] if len(parts) == 1 else torch.cat(parts)

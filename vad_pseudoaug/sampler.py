@@ -205,7 +205,8 @@ class PseudoVideoSampler:
                 f"features: the sampler was fitted on feature size {self.feature_dim}, "
                 f"got shape {tuple(given.shape)}"
             )
-        if not batch.isfinite().all():
+        # Both tell of NaN and infinity, and need no copy.
+        if not (batch.min().isfinite() and batch.max().isfinite()):
             raise ValueError("features: expected finite values, got NaN or infinity")
         num_videos, _, num_snippets, _ = batch.shape
         if lengths is None:
@@ -236,12 +237,13 @@ class PseudoVideoSampler:
             )
             mask[video, plan.where.to(mask.device)] = True
             plans.append(plan)
-            bases.append(self._base(batch[video, :, :length], plan, label, generator))
-        by_snippet = batch.transpose(1, 2).clone()  # (B, T, N, D)
-        base = torch.cat(bases, dim=1).transpose(0, 1)  # (M, N, D)
-        made = self._generate(by_snippet[mask], base, plans, label)
-        by_snippet[mask] = made.to(batch)
-        pseudo = by_snippet.transpose(1, 2).contiguous()  # (B, N, T, D)
+            base = self._base(batch[video, :, :length], plan, label, generator)
+            bases += [] if base is None else [base]
+        source = batch.transpose(1, 2)[mask]  # (M, N, D)
+        base = torch.cat(bases, dim=1).transpose(0, 1) if bases else source
+        made = self._generate(source, base, plans, label)
+        pseudo = batch.clone(memory_format=torch.contiguous_format)
+        pseudo.transpose(1, 2)[mask] = made.to(batch)
         source = torch.arange(num_videos, dtype=torch.int64, device="cpu")
         lengths = lengths.to(device="cpu", dtype=torch.int64)
         if given.ndim < 4:
@@ -258,8 +260,11 @@ class PseudoVideoSampler:
 
     def _base(
         self, video: Tensor, plan: Plan, label: int, generator: torch.Generator
-    ) -> Tensor:
-        """Return what the generated snippets of a video start from, `(N, M, D)`."""
+    ) -> Tensor | None:
+        """Return what the generated snippets of a video start from, `(N, M, D)`.
+
+        None are the snippets that they replace.
+        """
         where = plan.where
         if self.recipe.translation == "graft":
             return self.banks[label].draw(video, len(where), generator)
@@ -277,7 +282,7 @@ class PseudoVideoSampler:
                 noise=plan.noise[0],
                 generator=generator,
             )
-        return video[:, where.to(video.device)]
+        return None
 
     def _generate(
         self, source: Tensor, base: Tensor, plans: Sequence[Plan], label: int

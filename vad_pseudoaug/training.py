@@ -376,7 +376,7 @@ class _Feed:
         features = self._sets[label].rows(index, choose)  # (N, M, D)
         num_crops, _, feature_dim = features.shape
         rows = np.arange(num_crops)[:, None] * num_drawn + own  # (N, M)
-        flat = np.array(features, order="C").reshape(-1, feature_dim)
+        flat = np.ascontiguousarray(features).reshape(-1, feature_dim)
         return _Piece(label, flat, rows.ravel(), num_crops * num_drawn)
 
     def _draw(
