@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from .features import (
     to_canonical,
 )
 from .items import detect_format
-from .pooling import blocks
+from .pooling import blocks, to_segments
 from .randomness import preserved_global_rng
 
 VideoSource: TypeAlias = "VideoSet | str | os.PathLike[str] | Sequence[Any] | Any"
@@ -177,6 +177,21 @@ class VideoSet(Sequence[NDArray[np.float32]]):
         """
         for first, block in blocks(self._open_alike(index)):
             yield first, self._convert(block, index)
+
+    def segments(
+        self, index: int, num_segments: int, *, method: Literal["mean", "linear"]
+    ) -> NDArray[np.float32]:
+        """Pool a video to segments, `(N, S, D)`, see `to_segments`.
+
+        Raises:
+            ValueError: If a snippet is not finite, and be it none that is pooled.
+        """
+        for _ in self.blocks(index):
+            pass
+        title = self.title(index)
+        return to_segments(
+            self._open_alike(index), num_segments, method=method, name=title
+        )
 
     def _convert(self, part: Array, index: int) -> NDArray[np.float32]:
         try:
