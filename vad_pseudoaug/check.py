@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .baseline import Baseline, stratified_split
 from .fitting import select_scored, select_snippets
@@ -21,7 +22,10 @@ from .vae import ABNORMAL, NORMAL
 from .videos import VideoSet, VideoSource, as_pair
 
 HELD_OUT_SHARE = 0.5
-MAX_VIDEOS = 200  # of each kind: bounds memory on large sets
+# Of each kind, which bounds memory on large sets: the window of a long video that has
+# most of what is meant.
+MAX_VIDEOS = 200
+MAX_BYTES = 256 << 20
 
 
 @dataclass(frozen=True)
@@ -96,21 +100,29 @@ def check_sampler(
     )
     training = (_clips(known[NORMAL]), _clips(known[ABNORMAL], selected))
     real = (_clips(held_out[NORMAL]), _clips(held_out[ABNORMAL], held_out_selected))
-    materials, sources = {}, {}
+    materials: dict[int, Material] = {}
+    sources: dict[int, list[Clip]] = {}
     for label in (ABNORMAL, NORMAL):
         of = held_out[1 - label]
         numbers = range(min(len(of), MAX_VIDEOS))
-        sources[label] = [
-            Clip(of[i][0], np.ones(of[i].shape[1], bool)) for i in numbers
-        ]
-        pseudo = [
-            sampler.sample(
-                of.tensor(i), label=label, generator=make_generator(seed, label, i)
+        size = _window_size(of)
+        windows = [slice(0, size)] * len(numbers)
+        if label == NORMAL:  # where the sources are abnormal
+            windows = [
+                _window(mask, size) for mask in held_out_selected.masks[: len(numbers)]
+            ]
+        sources[label], pseudo = [], []
+        for i, window in zip(numbers, windows, strict=True):
+            video = _read(of, i, window)
+            sources[label].append(Clip(video[0].copy(), np.ones(video.shape[1], bool)))
+            made = sampler.sample(
+                video, label=label, generator=make_generator(seed, label, i)
             )
-            for i in numbers
-        ]
+            pseudo.append(
+                Clip(made.features[0].clone().numpy(), made.pseudo_mask.numpy())
+            )
         materials[label] = Material(
-            [Clip(p.features[0].numpy(), p.pseudo_mask.numpy()) for p in pseudo],
+            pseudo,
             real[label],
             real[1 - label],
             training[label],
@@ -187,13 +199,41 @@ def _files(videos: VideoSet) -> set[Path]:
 
 def _contents(videos: VideoSet) -> set[bytes]:
     numbers = range(min(len(videos), MAX_VIDEOS))
-    return {sha256(videos[i].tobytes()).digest() for i in numbers}
+    found = set()
+    for i in numbers:
+        digest = sha256()
+        for _, block in videos.blocks(i):
+            digest.update(block.tobytes())
+        found.add(digest.digest())
+    return found
+
+
+def _window_size(videos: VideoSet) -> int:
+    """Return how many snippets of a video are looked at: all, unless there are many."""
+    count = min(len(videos), MAX_VIDEOS)
+    return max(1, MAX_BYTES // (4 * videos.feature_dim * count))
+
+
+def _window(mask: NDArray[np.bool_], size: int) -> slice:
+    """Return the window of a video that holds the most of what is meant."""
+    totals = np.concatenate(([0], np.cumsum(mask)))
+    size = min(size, len(mask))
+    start = int(np.argmax(totals[size:] - totals[:-size]))
+    return slice(start, start + size)
+
+
+def _read(videos: VideoSet, index: int, window: slice) -> NDArray[np.float32]:
+    return np.array(videos.rows(index, lambda _: window), order="C")
 
 
 def _clips(videos: VideoSet, selection: Selection | None = None) -> list[Clip]:
     clips = []
+    size = _window_size(videos)
     for i in range(min(len(videos), MAX_VIDEOS)):
-        features = np.array(videos[i][0])  # the first crop
-        mask = np.ones(len(features), dtype=bool)
-        clips.append(Clip(features, mask if selection is None else selection.masks[i]))
+        mask = np.ones(videos.num_snippets(i), dtype=bool)
+        if selection is not None:
+            mask = selection.masks[i]
+        window = _window(mask, size)
+        # The first crop.
+        clips.append(Clip(_read(videos, i, window)[0].copy(), mask[window]))
     return clips

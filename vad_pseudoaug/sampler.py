@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import itertools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -233,7 +234,7 @@ class PseudoVideoSampler:
                 latent_dim=self.vae.config.latent_dim,
                 generator=generator,
                 correlation=self.profile.correlation,
-                suspicious=self._suspicious(batch[video, :, :length], label),
+                suspicious=self._suspicious([batch[video, :, :length]], label),
             )
             mask[video, plan.where.to(mask.device)] = True
             plans.append(plan)
@@ -250,11 +251,77 @@ class PseudoVideoSampler:
             mask, source, lengths = mask[0], source[0], lengths[0]
         return PseudoVideo(pseudo.view(given.shape), label, mask, source, lengths)
 
-    def _suspicious(self, video: Tensor, label: int) -> Tensor | None:
-        """Tell which snippets of `(N, T, D)` to replace, `(T,)`; None are all."""
+    @torch.no_grad()
+    def sample_source(
+        self, number: int, *, label: int, generator: torch.Generator
+    ) -> tuple[Tensor, Iterator[Tensor]]:
+        """Make one pseudo video of a source, some snippets at a time.
+
+        It is what `sample` makes of the source, but no video need fit into memory;
+        of more than 32 MiB, the last bits may be others. A run that is grafted, and
+        the source of a disturbed video, are held whole.
+
+        Args:
+            number: Number of the source in `sources(label)`.
+            label: The class to make.
+            generator: See `sample`.
+
+        Returns:
+            The mask `(T,)`, and the features in blocks, float32 `(N, t, D)`.
+        """
+        sources = self.sources(label)
+        length, parts = sources.num_snippets(number), sources.blocks(number)
+        first = next(parts)
+        is_disturbed = self.recipe.translation == "disturb" and label == ABNORMAL
+        if is_disturbed or first[1].shape[1] == length:
+            pseudo = self.sample(
+                sources.tensor(number), label=label, generator=generator
+            )
+            return pseudo.pseudo_mask, iter((pseudo.features,))
+        plan = draw_plan(
+            length,
+            label,
+            self.recipe,
+            latent_dim=self.vae.config.latent_dim,
+            generator=generator,
+            correlation=self.profile.correlation,
+            suspicious=self._suspicious(
+                (_as_tensor(block) for _, block in sources.blocks(number)), label
+            ),
+        )
+        crops = torch.empty(sources.num_crops, 0, self.feature_dim, device="cpu")
+        base = self._base(crops, plan, label, generator)
+        mask = torch.zeros(length, dtype=torch.bool, device="cpu")
+        mask[plan.where] = True
+        blocks = itertools.chain((first,), parts)
+        return mask, self._made_in_blocks(blocks, plan, base, label)
+
+    @torch.no_grad()
+    def _made_in_blocks(
+        self,
+        blocks: Iterable[tuple[int, NDArray[np.float32]]],
+        plan: Plan,
+        base: Tensor | None,
+        label: int,
+    ) -> Iterator[Tensor]:
+        for first, block in blocks:
+            features = _as_tensor(block)
+            own = (plan.where >= first) & (plan.where < first + features.shape[1])
+            if own.any():
+                part = plan.part(own, first)
+                source = features.transpose(0, 1)[part.where]  # (M, N, D)
+                start = source if base is None else base.transpose(0, 1)[own]
+                made = self._generate(source, start, [part], label)
+                features.transpose(0, 1)[part.where] = made.to(features)
+            yield features
+
+    def _suspicious(self, blocks: Iterable[Tensor], label: int) -> Tensor | None:
+        """Tell which snippets of a video in blocks to replace, `(T,)`; None are all."""
         if self.scorer is None or label == ABNORMAL or self.recipe.scope == "all":
             return None
-        scores: Tensor = self.scorer(video.to(self.vae.mean_head.weight)).mean(dim=0)
+        weight = self.vae.mean_head.weight
+        parts = [self.scorer(block.to(weight)).mean(dim=0) for block in blocks]
+        scores = torch.cat(parts)
         # At least one: a pseudo video is never its source.
         return (scores > self.profile.suspicious) | (scores == scores.max())
 
@@ -353,13 +420,13 @@ class PseudoVideoSampler:
                 continue
             sources, norms = self.sources(label), []
             for number in range(len(sources)):
-                pseudo = self.sample(
-                    sources.tensor(number),
+                mask, blocks = self.sample_source(
+                    number,
                     label=label,
                     generator=make_generator(self.seed, 4, label, number),
                 )
-                made = pseudo.features[:, pseudo.pseudo_mask]
-                norms.append(made.norm(dim=-1).numpy())
+                parts = [block.norm(dim=-1) for block in blocks]
+                norms.append(torch.cat(parts, dim=1)[:, mask].numpy())
             tables[label] = quantile_table(norms)
         self.profile = replace(self.profile, generated_norms=tuple(tables))
 
@@ -706,6 +773,10 @@ _ENTRIES = (
     "history",
     "sources",
 )
+
+
+def _as_tensor(block: NDArray[np.float32]) -> Tensor:
+    return torch.from_numpy(np.array(block, order="C"))
 
 
 def _find(saved: Any, given: VideoSource | None) -> VideoSource | None:
