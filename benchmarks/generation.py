@@ -185,7 +185,9 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--videos", type=int, default=16, help="in a batch")
+    parser.add_argument("--threads", type=int, help="of torch [all cores]")
     options = parser.parse_args()
+    torch.set_num_threads(options.threads or torch.get_num_threads())
     os.environ["TQDM_DISABLE"] = "1"
     logging.disable(logging.WARNING)
     with tempfile.TemporaryDirectory() as folder:

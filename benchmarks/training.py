@@ -212,7 +212,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--batch-size", type=int, default=1024)
     parser.add_argument("--videos", type=int, default=80)
+    parser.add_argument("--threads", type=int, help="of torch [all cores]")
     options = parser.parse_args()
+    torch.set_num_threads(options.threads or torch.get_num_threads())
     os.environ["TQDM_DISABLE"] = "1"  # pythae shows a bar whatever one says
     with tempfile.TemporaryDirectory() as folder:
         figures = measure(options, Path(folder))

@@ -25,7 +25,7 @@ HELD_OUT_SHARE = 0.5
 # Of each kind, which bounds memory on large sets: the window of a long video that has
 # most of what is meant.
 MAX_VIDEOS = 200
-MAX_BYTES = 256 << 20
+MAX_BYTES = 96 << 20
 
 
 @dataclass(frozen=True)
