@@ -14,14 +14,15 @@ Printed are medians of the rounds and of the ratios within a round.
 from __future__ import annotations
 
 import argparse
+import io
 import itertools
 import json
-import os
 import random
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +131,8 @@ def pythae_epoch(
     trainer.prepare_training()
 
     def run() -> None:
-        trainer.train_step(epoch=1)
+        with redirect_stderr(io.StringIO()):  # a bar is shown whatever one says
+            trainer.train_step(epoch=1)
 
     return run
 
@@ -215,7 +217,6 @@ def main() -> None:
     parser.add_argument("--threads", type=int, help="of torch [all cores]")
     options = parser.parse_args()
     torch.set_num_threads(options.threads or torch.get_num_threads())
-    os.environ["TQDM_DISABLE"] = "1"  # pythae shows a bar whatever one says
     with tempfile.TemporaryDirectory() as folder:
         figures = measure(options, Path(folder))
     if options.json:
