@@ -90,12 +90,12 @@ def test_gradients_of_the_fitted_loss_with_free_bits(trunk):
 def test_free_bits_leave_a_unit_below_the_limit_alone():
     mean = torch.tensor([[0.1, 2.0], [0.2, 1.0]], requires_grad=True)
     by_unit = kl_by_unit(mean, torch.zeros(2, 2))
-    total = with_free_bits(by_unit, 0.5)
+    total = with_free_bits(by_unit.sum(dim=0), 2, 0.5)
     assert total.item() == pytest.approx(0.5 + by_unit[:, 1].mean().item())
     total.backward()
     assert not mean.grad[:, 0].any()
     assert mean.grad[:, 1].all()
-    assert with_free_bits(by_unit[:0], 0.5).item() == 0
+    assert with_free_bits(torch.zeros(2), 0, 0.5).item() == 0
 
 
 def test_a_class_without_snippets_costs_nothing():

@@ -113,7 +113,9 @@ def build_bank(
     lengths = torch.zeros(len(taken), dtype=torch.int64, device="cpu")
     for row, number in enumerate(taken):
         video, start, end = places[number]
-        run = torch.from_numpy(np.array(videos[video][:, start:end], order="C"))
+        part = slice(start, end)
+        found = videos.rows(video, lambda _, part=part: part)  # type: ignore[misc]
+        run = torch.from_numpy(np.array(found, order="C"))
         runs[row, :, : end - start] = run
         lengths[row] = end - start
     half = runs.half()
@@ -125,7 +127,7 @@ def _runs(
 ) -> Iterator[tuple[int, int]]:
     """Give start and end of each run of a video, in parts of at most 32 snippets."""
     if masks is None:
-        mask = np.ones(videos[number].shape[1], dtype=bool)
+        mask = np.ones(videos.num_snippets(number), dtype=bool)
     else:
         mask = masks[number]
     for start, end in runs_of(mask):

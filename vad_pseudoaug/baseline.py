@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import tempfile
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -13,12 +15,14 @@ from torch.nn import functional
 
 from .checkpoint import CheckpointError
 from .extras import progress_bar, track
-from .features import to_segments
+from .pooling import release
 from .randomness import make_generator, seeded_linear
 from .recipe import Recipe
 from .videos import VideoSet, VideoSource, as_pair
 
 SNIPPET_FRAMES = 16
+# Pooled features of more bytes lie in a file in the folder for temporary ones.
+MAX_BYTES_IN_MEMORY = 512 << 20
 
 
 class Split(NamedTuple):
@@ -178,10 +182,14 @@ class Baseline(nn.Module):
         """
         videos = VideoSet(videos)
         device = next(self.parameters()).device
-        return [
-            self(videos.tensor(i).to(device)).mean(dim=0).cpu().numpy()
-            for i in track(range(len(videos)), "scores", show=progress)
-        ]
+        scores = []
+        for index in track(range(len(videos)), "scores", show=progress):
+            parts = [
+                self(torch.from_numpy(np.array(block, order="C")).to(device))
+                for _, block in videos.blocks(index)
+            ]
+            scores.append(torch.cat(parts, dim=1).mean(dim=0).cpu().numpy())
+        return scores
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor], feature_dim: int) -> Baseline:
@@ -241,9 +249,10 @@ class Baseline(nn.Module):
             len(normal), len(abnormal), share=validation_share, seed=seed
         )
         num_segments = recipe.num_segments
-        features, labels = _pool(
+        pooled, labels = _pool(
             (normal, split.train_normal), (abnormal, split.train_abnormal), num_segments
         )
+        features = torch.from_numpy(pooled)
         held_out, held_out_labels = _pool(
             (normal, split.validation_normal),
             (abnormal, split.validation_abnormal),
@@ -266,6 +275,7 @@ class Baseline(nn.Module):
                 total = 0.0
                 for batch in order.split(recipe.baseline_batch_size):
                     own = features[batch].to(device)
+                    release(pooled)
                     scores = model._training_score(own, generator)
                     loss = video_loss(scores, labels[batch].to(device))
                     optimiser.zero_grad(set_to_none=True)
@@ -275,7 +285,9 @@ class Baseline(nn.Module):
                 entry = {"loss": total / len(labels)}
                 if len(held_out_labels):
                     with torch.no_grad():
-                        scores = model.video_score(held_out.to(device))
+                        scores = model.video_score(
+                            torch.from_numpy(held_out).to(device)
+                        )
                         loss = video_loss(scores, held_out_labels.to(device))
                     entry["validation_loss"] = loss.item()
                 model.history.append(entry)
@@ -356,12 +368,26 @@ def _pool(
     normal: tuple[VideoSet, list[int]],
     abnormal: tuple[VideoSet, list[int]],
     num_segments: int,
-) -> tuple[Tensor, Tensor]:
+) -> tuple[NDArray[np.float32], Tensor]:
     """Interpolate videos to S segments: features `(V, N, S, D)`, labels `(V,)`."""
-    pooled, labels = [], []
-    for label, (videos, chosen) in enumerate((normal, abnormal)):
-        for index in chosen:
-            pooled.append(to_segments(videos[index], num_segments, method="linear"))
-            labels.append(label)
-    features = torch.from_numpy(np.stack(pooled)) if pooled else torch.empty(0)
-    return features, torch.tensor(labels, dtype=torch.float32, device="cpu")
+    numbered = [
+        (label, videos, index)
+        for label, (videos, chosen) in enumerate((normal, abnormal))
+        for index in chosen
+    ]
+    videos = normal[0]
+    shape = (len(numbered), videos.num_crops, num_segments, videos.feature_dim)
+    pooled = _room(shape)
+    for row, (_, videos, index) in enumerate(numbered):
+        pooled[row] = videos.segments(index, num_segments, method="linear")
+        release(pooled)
+    labels = [label for label, _, _ in numbered]
+    return pooled, torch.tensor(labels, dtype=torch.float32, device="cpu")
+
+
+def _room(shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Make room for features: in memory, or, for many, in a file that has no name."""
+    if 4 * math.prod(shape) <= MAX_BYTES_IN_MEMORY:
+        return np.empty(shape, np.float32)
+    with tempfile.TemporaryFile() as file:  # the map keeps what it holds
+        return np.memmap(file, np.float32, "w+", shape=shape)

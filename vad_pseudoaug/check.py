@@ -27,7 +27,10 @@ from .videos import VideoSet, VideoSource, as_pair
 
 Score: TypeAlias = "Callable[[NDArray[np.float32]], NDArray[Any]]"
 HELD_OUT_SHARE = 0.5
-MAX_VIDEOS = 200  # of each kind: bounds memory on large sets
+# Of each kind, which bounds memory on large sets: the window of a long video that has
+# most of what is meant.
+MAX_VIDEOS = 200
+MAX_BYTES = 96 << 20
 
 
 @dataclass(frozen=True)
@@ -122,17 +125,20 @@ def check_sampler(
     )
     training = (_clips(known[NORMAL]), _clips(known[ABNORMAL], selected))
     real = (_clips(held_out[NORMAL]), _clips(held_out[ABNORMAL], held_out_selected))
-    materials = {}
-    for label in (ABNORMAL, NORMAL):
+    materials: dict[int, Material] = {}
+    sources: dict[int, list[Clip]] = {}
+    for label, selection in ((ABNORMAL, None), (NORMAL, held_out_selected)):
+        sources[label], pseudo = _make(
+            sampler, held_out[1 - label], selection, label, seed, progress
+        )
         materials[label] = Material(
-            _pseudo_clips(sampler, held_out[1 - label], label, seed, progress),
+            pseudo,
             real[label],
             real[1 - label],
             training[label],
             training[1 - label],
             seed=seed,
         )
-    sources = {label: _clips(held_out[1 - label]) for label in materials}
     judges: dict[str, Callable[[], Sequence[Gate]]] = {
         f"pseudo {name} videos": partial(judge, materials[label])
         for label, name in sorted(CLASS_NAMES.items(), reverse=True)
@@ -148,7 +154,7 @@ def _check_one_class(
     known = sampler.sources(ABNORMAL)
     _refuse_known((known,), (held_out,))
     real, training = _clips(held_out), _clips(known)
-    pseudo = _pseudo_clips(sampler, held_out, ABNORMAL, seed, progress)
+    sources, pseudo = _make(sampler, held_out, None, ABNORMAL, seed, progress)
     judges: dict[str, Callable[[], Sequence[Gate]]] = {
         "the model": lambda: judge_model(sampler.vae, real),
         "pseudo abnormal videos": lambda: judge_disturbed(
@@ -157,7 +163,7 @@ def _check_one_class(
     }
     material = Material(pseudo, real, real, training, training, seed)
     gates = _ask(judges, progress)
-    return Check(sampler, gates, {ABNORMAL: material}, {ABNORMAL: real})
+    return Check(sampler, gates, {ABNORMAL: material}, {ABNORMAL: sources})
 
 
 def _ask(
@@ -178,22 +184,26 @@ def _refuse_known(known: Sequence[VideoSet], held_out: Sequence[VideoSet]) -> No
             raise ValueError(f"{new.name}: the sampler was fitted on these videos")
 
 
-def _pseudo_clips(
+def _make(
     sampler: PseudoVideoSampler,
-    sources: VideoSet,
+    videos: VideoSet,
+    selection: Selection | None,
     label: int,
     seed: int,
     progress: bool | None,
-) -> list[Clip]:
-    """Make a pseudo video of each source, up to a number."""
-    numbers = range(min(len(sources), MAX_VIDEOS))
-    made = (
-        sampler.sample(
-            sources.tensor(i), label=label, generator=make_generator(seed, label, i)
+) -> tuple[list[Clip], list[Clip]]:
+    """Make pseudo videos of class `label`; return their sources, and them."""
+    numbers = range(min(len(videos), MAX_VIDEOS))
+    sources, made = [], []
+    for i in track(numbers, f"pseudo {CLASS_NAMES[label]} videos", show=progress):
+        video = _read(videos, i, _meant(videos, i, selection)[1])
+        pseudo = sampler.sample(
+            video, label=label, generator=make_generator(seed, label, i)
         )
-        for i in track(numbers, f"pseudo {CLASS_NAMES[label]} videos", show=progress)
-    )
-    return [Clip(p.features[0].numpy(), p.pseudo_mask.numpy()) for p in made]
+        sources.append(Clip(video[0].copy(), np.ones(video.shape[1], bool)))
+        features = pseudo.features[0].clone().numpy()
+        made.append(Clip(features, pseudo.pseudo_mask.numpy()))
+    return sources, made
 
 
 def refit_on_part(
@@ -265,13 +275,48 @@ def _files(videos: VideoSet | None) -> set[Path]:
 
 def _contents(videos: VideoSet) -> set[bytes]:
     numbers = range(min(len(videos), MAX_VIDEOS))
-    return {sha256(videos[i].tobytes()).digest() for i in numbers}
+    found = set()
+    for i in numbers:
+        digest = sha256()
+        for _, block in videos.blocks(i):
+            digest.update(block.tobytes())
+        found.add(digest.digest())
+    return found
+
+
+def _window_size(videos: VideoSet) -> int:
+    """Return how many snippets of a video are looked at: all, unless there are many."""
+    count = min(len(videos), MAX_VIDEOS)
+    return max(1, MAX_BYTES // (4 * videos.feature_dim * count))
+
+
+def _window(mask: NDArray[np.bool_], size: int) -> slice:
+    """Return the window of a video that holds the most of what is meant."""
+    totals = np.concatenate(([0], np.cumsum(mask)))
+    size = min(size, len(mask))
+    start = int(np.argmax(totals[size:] - totals[:-size]))
+    return slice(start, start + size)
+
+
+def _read(videos: VideoSet, index: int, window: slice) -> NDArray[np.float32]:
+    return np.array(videos.rows(index, lambda _: window), order="C")
+
+
+def _meant(
+    videos: VideoSet, index: int, selection: Selection | None
+) -> tuple[NDArray[np.bool_], slice]:
+    """Return which snippets of a video are meant, and the window to look at."""
+    if selection is None:
+        mask = np.ones(videos.num_snippets(index), dtype=bool)
+    else:
+        mask = selection.masks[index]
+    return mask, _window(mask, _window_size(videos))
 
 
 def _clips(videos: VideoSet, selection: Selection | None = None) -> list[Clip]:
     clips = []
     for i in range(min(len(videos), MAX_VIDEOS)):
-        features = np.array(videos[i][0])  # the first crop
-        mask = np.ones(len(features), dtype=bool)
-        clips.append(Clip(features, mask if selection is None else selection.masks[i]))
+        mask, window = _meant(videos, i, selection)
+        # The first crop.
+        clips.append(Clip(_read(videos, i, window)[0].copy(), mask[window]))
     return clips

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -19,6 +20,7 @@ def run_fit(options: argparse.Namespace) -> None:
         ValueError: If there are no normal videos, or something is not usable.
     """
     from .checkpoint import write_json
+    from .processes import joined
     from .sampler import PseudoVideoSampler
     from .videos import VideoSet, as_pair
 
@@ -35,15 +37,23 @@ def run_fit(options: argparse.Namespace) -> None:
             sets = list(as_pair(normal, abnormal, **read))
         _preview(options, recipe, seed, sets)
         return
-    sampler = PseudoVideoSampler.fit(
-        *sources,
-        recipe=recipe,
-        seed=seed,
-        device=options.device,
-        layout=options.layout,
-        key=options.key,
-        folder=options.output,
-    )
+    device = options.device
+    if device == "cuda":  # torchrun's processes each have a GPU of their own
+        device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+    with joined(device) as processes:
+        sampler = PseudoVideoSampler.fit(
+            *sources,
+            recipe=recipe,
+            seed=seed,
+            device=device,
+            layout=options.layout,
+            key=options.key,
+            folder=options.output,
+            progress=False if processes is not None and processes.rank else None,
+            processes=processes,
+        )
+    if processes is not None and processes.rank:
+        return
     if report is not None:
         write_json(Path(options.output) / "skipped.json", report)
     chosen = sampler.selection

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -16,7 +17,7 @@ from .generation import count_pseudo_videos, order_sources
 from .randomness import make_generator
 from .repeatable import one_thread
 from .sampler import PseudoVideoSampler
-from .shards import Job, claim, cut, find_rank, write_checksums
+from .shards import Job, Stream, claim, cut, find_rank, write_checksums
 from .vae import ABNORMAL, NORMAL
 
 NAMES = {NORMAL: "pseudo_normal", ABNORMAL: "pseudo_abnormal"}
@@ -115,7 +116,8 @@ def export_videos(
         for shard in own:
             if not shard.finished(folder):
                 made = (_make(sampler, job, seed, layout, dtype) for job in shard.jobs)
-                shard.write(folder, made)
+                with one_thread():
+                    shard.write(folder, made)
             for _ in shard.jobs:
                 step()
     left = [shard for shard in shards if not shard.finished(folder)]
@@ -175,23 +177,31 @@ def _jobs(sampler: PseudoVideoSampler, per_video: float, seed: int) -> list[Job]
 
 def _make(
     sampler: PseudoVideoSampler, job: Job, seed: int, layout: Layout, dtype: str
-) -> tuple[Any, Any]:
+) -> tuple[Stream, Any]:
     """Make one pseudo video: its features in the layout asked for, and its mask.
 
-    One video a call and one thread: the last bits of a product may depend on both.
+    One video a call and, by the caller, one thread: the last bits of a product may
+    depend on both.
     """
-    source: Tensor = sampler.sources(job.label).tensor(job.source)
-    with one_thread():
-        pseudo = sampler.sample(
-            source,
-            label=job.label,
-            generator=make_generator(seed, job.label, job.number),
-        )
-    features = pseudo.features
-    if layout == "TND":
-        features = features.transpose(0, 1)
-    elif layout == "TD":
-        [features] = features
-    # torch is far faster than numpy at the conversion to float16.
-    features = features.to(getattr(torch, dtype)).contiguous()
-    return features.cpu().numpy(), pseudo.pseudo_mask.cpu().numpy()
+    mask, blocks = sampler.sample_source(
+        job.source,
+        label=job.label,
+        generator=make_generator(seed, job.label, job.number),
+    )
+    if layout == "NTD":  # crop after crop, which no block is
+        blocks = iter((torch.cat(list(blocks), dim=1),))
+    sources = sampler.sources(job.label)
+    sizes = {"N": sources.num_crops, "T": len(mask), "D": sources.feature_dim}
+    shape = tuple(sizes[axis] for axis in layout)
+    return Stream(shape, dtype, _laid_out(blocks, layout, dtype)), mask.numpy()
+
+
+def _laid_out(blocks: Iterable[Tensor], layout: Layout, dtype: str) -> Iterator[Any]:
+    for block in blocks:
+        features = block
+        if layout == "TND":
+            features = features.transpose(0, 1)
+        elif layout == "TD":
+            [features] = features
+        # torch is far faster than numpy at the conversion to float16.
+        yield features.to(getattr(torch, dtype)).contiguous().numpy()

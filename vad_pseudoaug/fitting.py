@@ -1,9 +1,14 @@
-"""From training videos to a trained model: baseline, selection, VAE."""
+"""From training videos to a trained model: baseline, selection, VAE.
+
+Of processes that share a fit, the first one alone scores, selects and measures: a score
+that differs in its last bit, on another machine, would select other snippets. The model
+is trained by all.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, TypeAlias
 
@@ -15,6 +20,7 @@ from torch import Tensor
 from .bank import Bank, build_bank
 from .baseline import Baseline, cross_scores
 from .items import to_numpy
+from .processes import Processes
 from .profile import FeatureProfile, feature_moments, measure_profile
 from .recipe import Recipe
 from .selection import Selection, select_above, select_ranked
@@ -133,7 +139,7 @@ def score_videos(scores: GivenScores, videos: VideoSet, label: int) -> Scores:
             f"{len(found)}"
         )
     for number, own in enumerate(found):
-        length = videos[number].shape[1]
+        length = videos.num_snippets(number)
         if own.shape != (length,) or not np.isfinite(own).all():
             raise ValueError(
                 f"scores: expected {length} finite values for {videos.title(number)}, "
@@ -152,13 +158,23 @@ def fit_vae(
     device: torch.device | str,
     state_path: str | os.PathLike[str] | None,
     progress: bool | None,
-) -> Fitted:
-    """Learn by a recipe; arguments and errors as in `PseudoVideoSampler.fit`."""
+    processes: Processes | None = None,
+) -> Fitted | None:
+    """Learn by a recipe; arguments and errors as in `PseudoVideoSampler.fit`.
+
+    Returns:
+        What was learned; None in processes other than the first.
+    """
+    is_first = processes is None or processes.rank == 0
     options: dict[str, Any] = {"seed": seed, "device": device, "progress": progress}
     selected = Selected(Selection((), ()), None)  # of no abnormal videos
-    if abnormal is not None:
+    if abnormal is not None and is_first:
         selected = select_snippets(normal, abnormal, recipe, scores=scores, **options)
-    vae = new_vae(normal, recipe, seed=seed, device=device)
+    vae = new_vae(normal, recipe, seed=seed, device=device, measure=is_first)
+    if processes is not None:
+        shared = processes.share(_to_tensors(selected.selection))
+        selected = selected._replace(selection=_from_tensors(shared))
+        vae.load_state_dict(processes.share(vae.state_dict()))
     history: History = []
     if recipe.needs_model:
         history = train_vae(
@@ -170,7 +186,10 @@ def fit_vae(
             seed=seed,
             state_path=state_path,
             progress=progress,
+            processes=processes,
         )
+    if not is_first:
+        return None
     return measure_fit(
         vae,
         normal,
@@ -233,10 +252,41 @@ def measure_fit(
     return Fitted(vae, selected.selection, history, profile, scorer, banks, means)
 
 
+def _to_tensors(selection: Selection) -> dict[str, Tensor]:
+    """Put a selection into a few tensors, all videos together."""
+    if not selection.masks:
+        return {"lengths": torch.empty(0, dtype=torch.int64, device="cpu")}
+    lengths = np.array([len(mask) for mask in selection.masks])
+    parts = {"lengths": lengths, "masks": np.concatenate(selection.masks)}
+    if selection.weights is not None:
+        parts["weights"] = np.concatenate(selection.weights)
+    return {name: torch.from_numpy(part) for name, part in parts.items()}
+
+
+def _from_tensors(tensors: Mapping[str, Tensor]) -> Selection:
+    ends = np.cumsum(tensors["lengths"].numpy())[:-1]
+    parts = {
+        name: tuple(np.split(tensors[name].numpy(), ends))
+        for name in ("masks", "weights")
+        if name in tensors
+    }
+    masks = parts.get("masks", ())
+    empty = tuple(i for i, mask in enumerate(masks) if not mask.any())
+    return Selection(masks, empty, parts.get("weights"))
+
+
 def new_vae(
-    normal: VideoSet, recipe: Recipe, *, seed: int, device: torch.device | str
+    normal: VideoSet,
+    recipe: Recipe,
+    *,
+    seed: int,
+    device: torch.device | str,
+    measure: bool = True,
 ) -> MultiTaskVAE:
-    """Make the untrained model of a recipe, standardised by the normal videos."""
+    """Make the untrained model of a recipe, standardised by the normal videos.
+
+    Without `measure` the standardisation is still to be set.
+    """
     config = VAEConfig(
         feature_dim=normal.feature_dim,
         hidden_dims=recipe.hidden_dims,
@@ -249,6 +299,6 @@ def new_vae(
         standardise=recipe.standardise,
     )
     vae = MultiTaskVAE(config, seed=seed, device=device)
-    if recipe.standardise:
+    if recipe.standardise and measure:
         vae.set_standardisation(*feature_moments(normal))
     return vae

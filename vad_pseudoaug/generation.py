@@ -88,6 +88,21 @@ class Plan(NamedTuple):
     strength: Tensor
     fade: Tensor
 
+    def part(self, own: Tensor, first: int) -> Plan:
+        """Return what concerns some snippets, `own` `(M,)` bool, counted from `first`.
+
+        Example:
+            >>> where, ones = torch.tensor([1, 4, 5]), torch.ones(3)
+            >>> Plan(where, ones[None, :, None], ones, ones).part(where > 2, 3).where
+            tensor([1, 2])
+        """
+        return Plan(
+            self.where[own] - first,
+            self.noise[:, own],
+            self.strength[own],
+            self.fade[own],
+        )
+
 
 def draw_plan(
     length: int,
@@ -249,4 +264,4 @@ def translate_rows(
             difference = made - vae.decode(mean if against == label else z, against)
             made = part + strength[chunk, None].to(weight) * difference
         parts.append(made)
-    return torch.cat(parts)
+    return parts[0] if len(parts) == 1 else torch.cat(parts)

@@ -58,21 +58,22 @@ def kl_divergence(mean: Tensor, log_var: Tensor) -> Tensor:
     return kl_by_unit(mean, log_var).sum(dim=1)
 
 
-def with_free_bits(by_unit: Tensor, free_bits: float) -> Tensor:
+def with_free_bits(by_unit: Tensor, count: int, free_bits: float) -> Tensor:
     """Mean divergence of some snippets, a unit counted as `free_bits` at least.
 
     Below that a unit is not pressed further: it may stay in use.
 
     Args:
-        by_unit: `(M, latent)` in nats.
+        by_unit: `(latent,)` in nats, summed over the snippets.
+        count: Number of snippets.
         free_bits: Nats a unit; 0 changes nothing.
 
     Returns:
         A scalar, 0 of no snippets.
     """
-    mean = by_unit.sum(dim=0) / max(len(by_unit), 1)  # (latent,)
+    mean = by_unit / max(count, 1)  # (latent,)
     # Where there are no snippets nothing is free.
-    return mean.clamp(min=free_bits if len(by_unit) else 0.0).sum()
+    return mean.clamp(min=free_bits if count else 0.0).sum()
 
 
 def gaussian_loss(error: Tensor, log_sigma: Tensor, feature_dim: int) -> Tensor:

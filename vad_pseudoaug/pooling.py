@@ -40,19 +40,19 @@ def blocks(
 
 
 def release(array: NDArray[Any]) -> None:
-    """Give the memory of a read-only map's pages back; reading them again is allowed.
+    """Give the memory of a file map's pages back; reading them again is allowed.
 
     Without this, a file that is read once counts as memory of the process. Arrays that
     are no such map are left alone.
     """
     owner: Any = array
-    read_only = False
+    is_file = False
     while isinstance(owner, np.ndarray):
         if isinstance(owner, np.memmap):
             # A map of mode "c" holds the caller's changes in those pages.
-            read_only = owner.mode == "r"
+            is_file = owner.mode != "c"
         owner = owner.base
-    if read_only and isinstance(owner, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+    if is_file and isinstance(owner, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
         owner.madvise(mmap.MADV_DONTNEED)
 
 

@@ -18,6 +18,7 @@ from .videos import VideoSet
 
 QUANTILES = np.linspace(0, 1, 101)
 MAX_NORMS = 1000  # of a video: bounds memory on sets of long videos
+MAX_HEAD = 4096  # snippets of a video whose codes are correlated
 Table = tuple[float, ...]
 _COUNTS = ((0, 0), (2, 0), (2, 2))  # tables of real and of generated norms
 
@@ -108,12 +109,17 @@ def measure_profile(
             real_norms.append(())
             continue
         norms = []
-        for number, video in enumerate(videos):
-            non_negative = non_negative and float(video.min()) >= 0
-            own = np.linalg.norm(video, axis=-1)  # (N, T)
+        for number in range(len(videos)):
+            parts, head = [], []
+            for first, block in videos.blocks(number):
+                non_negative = non_negative and float(block.min()) >= 0
+                parts.append(np.linalg.norm(block, axis=-1))
+                if first < MAX_HEAD:
+                    head.append(block[0, : MAX_HEAD - first].copy())
+            own = np.concatenate(parts, axis=1)  # (N, T)
             unit_norm = unit_norm and bool(np.abs(own - 1).max() < 1e-3)
             norms.append(_thin(own if masks is None else own[:, masks[number]]))
-            correlations += _latent_correlation(vae, video)
+            correlations += _latent_correlation(vae, np.concatenate(head))
         real_norms.append(quantile_table(norms))
     return FeatureProfile(
         non_negative,
@@ -126,11 +132,12 @@ def measure_profile(
 def feature_moments(videos: VideoSet) -> tuple[Tensor, float]:
     """Return the mean `(D,)` of all snippets, and one spread for all features."""
     count, total, squares = 0, np.zeros(videos.feature_dim), 0.0
-    for video in videos:
-        rows = video.reshape(-1, video.shape[-1])
-        count += len(rows)
-        total += rows.sum(axis=0, dtype=np.float64)
-        squares += float(np.square(rows, dtype=np.float64).sum())
+    for number in range(len(videos)):
+        for _, block in videos.blocks(number):
+            rows = block.reshape(-1, block.shape[-1])
+            count += len(rows)
+            total += rows.sum(axis=0, dtype=np.float64)
+            squares += float(np.square(rows, dtype=np.float64).sum())
     mean = total / count
     variance = squares / count / len(mean) - float(np.square(mean).mean())
     return torch.from_numpy(mean), max(variance, 1e-12) ** 0.5
@@ -149,12 +156,12 @@ def _thin(values: NDArray[Any]) -> NDArray[Any]:
 
 
 @torch.no_grad()
-def _latent_correlation(vae: MultiTaskVAE, video: NDArray[np.float32]) -> list[float]:
-    """Lag-1 correlation of the latent means of the first crop; none of a short one."""
+def _latent_correlation(vae: MultiTaskVAE, crop: NDArray[np.float32]) -> list[float]:
+    """Lag-1 correlation of the latent means of a crop `(T, D)`; none of a short one."""
     weight = vae.mean_head.weight
-    if video.shape[1] < 4:
+    if len(crop) < 4:
         return []
-    rows = torch.from_numpy(np.array(video[0, :4096], order="C"))
+    rows = torch.from_numpy(crop)
     means = vae.encode(rows.to(weight))[0].double()  # (T, latent)
     centred = means - means.mean(dim=0)
     total = centred.square().sum()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import itertools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ from .generation import (
 from .hub import pull, push
 from .items import as_tensor
 from .one_class import DISTURBANCES, disturb
+from .processes import Processes
 from .profile import FeatureProfile, Table, quantile_table
 from .randomness import make_generator
 from .recipe import Recipe
@@ -216,7 +218,8 @@ class PseudoVideoSampler:
                 f"features: the sampler was fitted on feature size {self.feature_dim}, "
                 f"got shape {tuple(given.shape)}"
             )
-        if not batch.isfinite().all():
+        # Both tell of NaN and infinity, and need no copy.
+        if not (batch.min().isfinite() and batch.max().isfinite()):
             raise ValueError("features: expected finite values, got NaN or infinity")
         num_videos, _, num_snippets, _ = batch.shape
         if lengths is None:
@@ -243,34 +246,104 @@ class PseudoVideoSampler:
                 latent_dim=self.vae.config.latent_dim,
                 generator=generator,
                 correlation=self.profile.correlation,
-                suspicious=self._suspicious(batch[video, :, :length], label),
+                suspicious=self._suspicious([batch[video, :, :length]], label),
             )
             mask[video, plan.where.to(mask.device)] = True
             plans.append(plan)
-            bases.append(self._base(batch[video, :, :length], plan, label, generator))
-        by_snippet = batch.transpose(1, 2).clone()  # (B, T, N, D)
-        base = torch.cat(bases, dim=1).transpose(0, 1)  # (M, N, D)
-        made = self._generate(by_snippet[mask], base, plans, label)
-        by_snippet[mask] = made.to(batch)
-        pseudo = by_snippet.transpose(1, 2).contiguous()  # (B, N, T, D)
+            base = self._base(batch[video, :, :length], plan, label, generator)
+            bases += [] if base is None else [base]
+        source = batch.transpose(1, 2)[mask]  # (M, N, D)
+        base = torch.cat(bases, dim=1).transpose(0, 1) if bases else source
+        made = self._generate(source, base, plans, label)
+        pseudo = batch.clone(memory_format=torch.contiguous_format)
+        pseudo.transpose(1, 2)[mask] = made.to(batch)
         source = torch.arange(num_videos, dtype=torch.int64, device="cpu")
         lengths = lengths.to(device="cpu", dtype=torch.int64)
         if given.ndim < 4:
             mask, source, lengths = mask[0], source[0], lengths[0]
         return PseudoVideo(pseudo.view(given.shape), label, mask, source, lengths)
 
-    def _suspicious(self, video: Tensor, label: int) -> Tensor | None:
-        """Tell which snippets of `(N, T, D)` to replace, `(T,)`; None are all."""
+    @torch.no_grad()
+    def sample_source(
+        self, number: int, *, label: int, generator: torch.Generator
+    ) -> tuple[Tensor, Iterator[Tensor]]:
+        """Make one pseudo video of a source, some snippets at a time.
+
+        It is what `sample` makes of the source, but no video need fit into memory;
+        of more than 32 MiB, the last bits may be others. A run that is grafted, and
+        the source of a disturbed video, are held whole.
+
+        Args:
+            number: Number of the source in `sources(label)`.
+            label: The class to make.
+            generator: See `sample`.
+
+        Returns:
+            The mask `(T,)`, and the features in blocks, float32 `(N, t, D)`.
+        """
+        sources = self.sources(label)
+        length, parts = sources.num_snippets(number), sources.blocks(number)
+        first = next(parts)
+        is_disturbed = self.recipe.translation == "disturb" and label == ABNORMAL
+        if is_disturbed or first[1].shape[1] == length:
+            pseudo = self.sample(
+                sources.tensor(number), label=label, generator=generator
+            )
+            return pseudo.pseudo_mask, iter((pseudo.features,))
+        plan = draw_plan(
+            length,
+            label,
+            self.recipe,
+            latent_dim=self.vae.config.latent_dim,
+            generator=generator,
+            correlation=self.profile.correlation,
+            suspicious=self._suspicious(
+                (_as_tensor(block) for _, block in sources.blocks(number)), label
+            ),
+        )
+        crops = torch.empty(sources.num_crops, 0, self.feature_dim, device="cpu")
+        base = self._base(crops, plan, label, generator)
+        mask = torch.zeros(length, dtype=torch.bool, device="cpu")
+        mask[plan.where] = True
+        blocks = itertools.chain((first,), parts)
+        return mask, self._made_in_blocks(blocks, plan, base, label)
+
+    @torch.no_grad()
+    def _made_in_blocks(
+        self,
+        blocks: Iterable[tuple[int, NDArray[np.float32]]],
+        plan: Plan,
+        base: Tensor | None,
+        label: int,
+    ) -> Iterator[Tensor]:
+        for first, block in blocks:
+            features = _as_tensor(block)
+            own = (plan.where >= first) & (plan.where < first + features.shape[1])
+            if own.any():
+                part = plan.part(own, first)
+                source = features.transpose(0, 1)[part.where]  # (M, N, D)
+                start = source if base is None else base.transpose(0, 1)[own]
+                made = self._generate(source, start, [part], label)
+                features.transpose(0, 1)[part.where] = made.to(features)
+            yield features
+
+    def _suspicious(self, blocks: Iterable[Tensor], label: int) -> Tensor | None:
+        """Tell which snippets of a video in blocks to replace, `(T,)`; None are all."""
         if self.scorer is None or label == ABNORMAL or self.recipe.scope == "all":
             return None
-        scores: Tensor = self.scorer(video.to(self.vae.mean_head.weight)).mean(dim=0)
+        weight = self.vae.mean_head.weight
+        parts = [self.scorer(block.to(weight)).mean(dim=0) for block in blocks]
+        scores = torch.cat(parts)
         # At least one: a pseudo video is never its source.
         return (scores > self.profile.suspicious) | (scores == scores.max())
 
     def _base(
         self, video: Tensor, plan: Plan, label: int, generator: torch.Generator
-    ) -> Tensor:
-        """Return what the generated snippets of a video start from, `(N, M, D)`."""
+    ) -> Tensor | None:
+        """Return what the generated snippets of a video start from, `(N, M, D)`.
+
+        None are the snippets that they replace.
+        """
         where = plan.where
         if self.recipe.translation == "graft":
             return self.banks[label].draw(video, len(where), generator)
@@ -288,7 +361,7 @@ class PseudoVideoSampler:
                 noise=plan.noise[0],
                 generator=generator,
             )
-        return video[:, where.to(video.device)]
+        return None
 
     def _generate(
         self, source: Tensor, base: Tensor, plans: Sequence[Plan], label: int
@@ -362,13 +435,13 @@ class PseudoVideoSampler:
                 continue
             sources, norms = self.sources(label), []
             for number in range(len(sources)):
-                pseudo = self.sample(
-                    sources.tensor(number),
+                mask, blocks = self.sample_source(
+                    number,
                     label=label,
                     generator=make_generator(self.seed, 4, label, number),
                 )
-                made = pseudo.features[:, pseudo.pseudo_mask]
-                norms.append(made.norm(dim=-1).numpy())
+                parts = [block.norm(dim=-1) for block in blocks]
+                norms.append(torch.cat(parts, dim=1)[:, mask].numpy())
             tables[label] = quantile_table(norms)
         self.profile = replace(self.profile, generated_norms=tuple(tables))
 
@@ -462,6 +535,7 @@ class PseudoVideoSampler:
         scores: GivenScores | None = None,
         folder: str | os.PathLike[str] | None = None,
         progress: bool | None = None,
+        processes: Processes | None = None,
         **choices: Any,
     ) -> PseudoVideoSampler:
         """Learn from training videos: baseline, selection of snippets, VAE.
@@ -484,6 +558,10 @@ class PseudoVideoSampler:
             folder: Where to keep the state of training, to go on after an
                 interruption, and the finished checkpoint. None keeps nothing.
             progress: Show bars; None decides by the terminal.
+            processes: Who trains the VAE together, on equal shares of each batch: all
+                call this with the same arguments and one `folder`, which the first
+                writes and the others read in the end. As `torchrun -m vad_pseudoaug
+                fit` does. None is this process alone.
             **choices: Single choices of the recipe to change, as `epochs=20`.
 
         Returns:
@@ -496,6 +574,8 @@ class PseudoVideoSampler:
         if recipe is None:
             recipe = Recipe.default_name(abnormal=abnormal is not None)
         chosen, device = Recipe.named(recipe, **choices), as_device(device)
+        if processes is not None and folder is None:
+            raise ValueError("processes: expected a folder that all of them share")
         given = scores is not None
         if abnormal is not None:
             normal, abnormal = as_pair(normal, abnormal, layout=layout, key=key)
@@ -516,13 +596,23 @@ class PseudoVideoSampler:
             device=device,
             state_path=state_path,
             progress=progress,
+            processes=processes,
         )
+        if fitted is None:  # in processes other than the first
+            assert processes is not None
+            assert folder is not None
+            processes.wait()
+            return cls.from_pretrained(
+                folder, normal=normal, abnormal=abnormal, device=device
+            )
         sampler = cls._of_fitted(
             fitted, recipe=chosen, normal=normal, abnormal=abnormal, seed=seed
         )
         if folder is not None and state_path is not None:
             sampler.save_pretrained(folder)
             state_path.unlink(missing_ok=True)
+        if processes is not None:
+            processes.wait()
         return sampler
 
     @classmethod
@@ -743,6 +833,10 @@ def _read_means(saved: Mapping[str, Tensor] | None) -> Tensor | None:
     if saved is None:
         return None
     return torch.stack([saved[name].float() for name in CLASS_NAMES.values()])
+
+
+def _as_tensor(block: NDArray[np.float32]) -> Tensor:
+    return torch.from_numpy(np.array(block, order="C"))
 
 
 def _find(saved: Any, given: VideoSource | None) -> VideoSource | None:

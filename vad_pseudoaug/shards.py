@@ -7,11 +7,12 @@ import io
 import json
 import os
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from .checkpoint import atomic_path, claim_folder, write_json
@@ -20,6 +21,20 @@ from .checkpoint import atomic_path, claim_folder, write_json
 # fit in memory; part of the output's names, so the same for any number of processes.
 SHARD_VIDEOS = 8
 RECORDS = "shards"  # folder of the records of finished shards
+
+
+class Stream(NamedTuple):
+    """An array that comes in parts along its first axis.
+
+    Attributes:
+        shape: Of the whole.
+        dtype: Of the whole.
+        parts: Arrays, in memory one at a time.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+    parts: Iterable[NDArray[Any]]
 
 
 class Job(NamedTuple):
@@ -81,8 +96,12 @@ class Shard(NamedTuple):
                 return False
         return True
 
-    def write(self, folder: Path, videos: Iterable[tuple[Any, Any]]) -> None:
+    def write(
+        self, folder: Path, videos: Iterable[tuple[Stream, NDArray[Any]]]
+    ) -> None:
         """Write the files, then the record that they are whole.
+
+        A "npy" is written as its parts come; a "safetensors" is put together first.
 
         Args:
             folder: Where.
@@ -93,15 +112,17 @@ class Shard(NamedTuple):
         for job, (features, mask) in zip(self.jobs, videos, strict=True):
             if self.file_format == "npy":
                 # The mask first: a video is never there without its mask.
-                for ending, array in ((".mask.npy", mask), (".npy", features)):
+                whole = Stream(mask.shape, str(mask.dtype), [mask])
+                for ending, stream in ((".mask.npy", whole), (".npy", features)):
                     name = f"{job.stem}{ending}"
-                    record[name] = _write(folder / name, _npy(array))
+                    record[name] = _write(folder / name, _npy(stream))
             else:
                 name = job.stem.partition("/")[2]
-                together[name], together[f"{name}.mask"] = features, mask
+                together[name] = np.concatenate(list(features.parts))
+                together[f"{name}.mask"] = mask
         if together:
             name = self.file(self.jobs[0])
-            record[name] = _write(folder / name, save(together))
+            record[name] = _write(folder / name, [save(together)])
         write_json(folder / RECORDS / f"{self.number:05d}.json", record)
 
 
@@ -166,13 +187,27 @@ def write_checksums(folder: Path, shards: Sequence[Shard]) -> None:
     write_json(folder / "checksums.json", merged)
 
 
-def _npy(array: Any) -> bytes:
-    buffer = io.BytesIO()
-    np.save(buffer, np.ascontiguousarray(array), allow_pickle=False)
-    return buffer.getvalue()
+def _npy(stream: Stream) -> Iterator[bytes]:
+    """Give the bytes that `np.save` would write."""
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        header,
+        {
+            "descr": np.lib.format.dtype_to_descr(np.dtype(stream.dtype)),
+            "fortran_order": False,
+            "shape": stream.shape,
+        },
+    )
+    yield header.getvalue()
+    for part in stream.parts:
+        yield np.ascontiguousarray(part).tobytes()
 
 
-def _write(path: Path, data: bytes) -> dict[str, Any]:
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(data)
-    return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+def _write(path: Path, data: Iterable[bytes]) -> dict[str, Any]:
+    num_bytes, digest = 0, hashlib.sha256()
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        for part in data:
+            file.write(part)
+            digest.update(part)
+            num_bytes += len(part)
+    return {"bytes": num_bytes, "sha256": digest.hexdigest()}

@@ -13,7 +13,7 @@ from .videos import VideoSet
 def class_means(normal: VideoSet, abnormal: VideoSet, selection: Selection) -> Tensor:
     """Return the mean normal and the mean selected abnormal snippet, `(2, D)`.
 
-    In one pass, a video at a time.
+    In one pass, some snippets at a time.
 
     Raises:
         ValueError: If no snippet is selected.
@@ -21,10 +21,13 @@ def class_means(normal: VideoSet, abnormal: VideoSet, selection: Selection) -> T
     means = []
     for videos, masks in ((normal, None), (abnormal, selection.masks)):
         count, total = 0, np.zeros(videos.feature_dim)
-        for number, video in enumerate(videos):
-            rows = video if masks is None else video[:, masks[number]]
-            total += rows.mean(axis=0, dtype=np.float64).sum(axis=0)
-            count += rows.shape[1]
+        for number in range(len(videos)):
+            for first, block in videos.blocks(number):
+                rows = block
+                if masks is not None:
+                    rows = block[:, masks[number][first : first + block.shape[1]]]
+                total += rows.mean(axis=0, dtype=np.float64).sum(axis=0)
+                count += rows.shape[1]
         if not count:
             raise ValueError("no snippet is selected that a mean could be taken of")
         means.append(total / count)

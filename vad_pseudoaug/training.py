@@ -1,4 +1,4 @@
-"""Fitting the Multi-Task VAE (section 4.1): one video a batch, resumable."""
+"""Fitting the Multi-Task VAE (section 4.1): one video a batch, resumable, shared."""
 
 from __future__ import annotations
 
@@ -6,16 +6,19 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from .checkpoint import CheckpointError, read_tensors, write_tensors
 from .extras import progress_bar
 from .losses import VAELoss
+from .processes import Part, Processes
 from .randomness import make_generator
 from .recipe import Recipe
 from .selection import Selection
@@ -38,6 +41,7 @@ def train_vae(
     seed: int = 0,
     state_path: str | os.PathLike[str] | None = None,
     progress: bool | None = None,
+    processes: Processes | None = None,
 ) -> History:
     """Train a model in place, with Adam and an exponentially decaying rate.
 
@@ -58,6 +62,9 @@ def train_vae(
             epoch is written to it every 30 seconds, and when training ends for
             whatever reason, Ctrl-C included. None keeps nothing.
         progress: Show a bar; None decides by the terminal.
+        processes: Who shares each batch, all with the same arguments. The losses are
+            those of one process, up to rounding. The first one writes `state_path`,
+            and all read it.
 
     Returns:
         One entry an epoch: the learning rate and the terms of `VAELoss`, means over
@@ -72,13 +79,14 @@ def train_vae(
     """
     model.train()
     optimiser = _adam(model, recipe.lr)
-    feed = _Feed(normal, abnormal, selection, recipe, seed)
+    feed = _Feed(normal, abnormal, selection, recipe, seed, processes)
     run = {"seed": seed, "recipe": recipe.to_dict(), "selection": selection.to_dict()}
     history: History = []
     best = _Best(recipe.patience)
     if state_path is not None and Path(state_path).exists():
         history = _load_state(state_path, model, optimiser, run, best)
-    device, dtype = model.mean_head.weight.device, model.mean_head.weight.dtype
+    # The first process alone writes.
+    written = None if processes is not None and processes.rank else state_path
     # The last complete epoch: what an interrupted or diverged run falls back to.
     complete = _get_state(model, optimiser, best)
     saved_epochs, saved_at = len(history), time.monotonic()
@@ -98,13 +106,10 @@ def train_vae(
                 terms = torch.zeros(4, dtype=torch.float64, device="cpu")
                 counts = torch.zeros(2, dtype=torch.float64, device="cpu")
                 for batch in feed.epoch(generator):
-                    loss = model.loss(
-                        batch.features.to(device, dtype),
-                        batch.labels.to(device),
-                        generator=generator,
-                        kl_weight=kl_weight,
-                    )
-                    if not math.isfinite(loss.total.item()):
+                    loss = batch.loss(model, generator, kl_weight)
+                    # All at once: each copy from a GPU waits for it.
+                    joint, *values = torch.stack(loss).detach().double().tolist()
+                    if not math.isfinite(joint):
                         raise FloatingPointError(
                             f"training diverged in epoch {epoch + 1}, at "
                             f"{batch.title}: lower the learning rate "
@@ -112,12 +117,13 @@ def train_vae(
                         )
                     optimiser.zero_grad(set_to_none=True)
                     loss.total.backward()
+                    if processes is not None:
+                        processes.add_gradients(model.parameters())
                     optimiser.step()
-                    values = torch.stack([t.detach() for t in loss[1:]])
-                    own = torch.bincount(batch.labels, minlength=2)
-                    terms += values.double().cpu() * own.repeat(2)
-                    counts += own
-                    step(loss=loss.total.item(), epoch=epoch + 1)
+                    own = torch.tensor(values, dtype=torch.float64, device="cpu")
+                    terms += own * batch.counts.repeat(2)
+                    counts += batch.counts
+                    step(loss=joint, epoch=epoch + 1)
                 means = (terms / counts.repeat(2).clamp(min=1)).tolist()
                 entry = {"lr": lr, **dict(zip(TERMS, means, strict=True))}
                 if recipe.validation_share:
@@ -126,14 +132,14 @@ def train_vae(
                 history.append(entry)
                 complete = _get_state(model, optimiser, best)
                 if time.monotonic() - saved_at > SECONDS_BETWEEN_SAVES:
-                    _save_state(state_path, complete, run, history)
+                    _save_state(written, complete, run, history)
                     saved_epochs, saved_at = len(history), time.monotonic()
     except BaseException:
         _set_state(model, optimiser, complete)
         raise
     finally:
         if len(history) > saved_epochs:
-            _save_state(state_path, complete, run, history)
+            _save_state(written, complete, run, history)
     if best.weights:
         model.load_state_dict(best.weights)
     return history
@@ -165,15 +171,9 @@ class _Best:
 def _validate(model: MultiTaskVAE, feed: _Feed, seed: int) -> float:
     """Return the joint loss of the held-out videos, the same noise in each epoch."""
     model.eval()
-    device, dtype = model.mean_head.weight.device, model.mean_head.weight.dtype
     generator = make_generator(seed, 3)
     losses = [
-        model.loss(
-            batch.features.to(device, dtype),
-            batch.labels.to(device),
-            generator=generator,
-        ).total.item()
-        for batch in feed.held_out(generator)
+        batch.loss(model, generator).total.item() for batch in feed.held_out(generator)
     ]
     model.train()
     return sum(losses) / len(losses)
@@ -211,11 +211,49 @@ def _adam(model: MultiTaskVAE, lr: float) -> torch.optim.Adam:
 
 
 class _Batch(NamedTuple):
-    """Rows for one step `(M, D)`, the class of each `(M,)`, and where they are from."""
+    """What a step is made of.
+
+    Attributes:
+        features: Own rows, `(M, D)`: of several processes each has some.
+        labels: The class of each, `(M,)`, normal ones first.
+        counts: `(2,)` int64, how many rows of each class all processes have.
+        title: Where they are from.
+        part: Which rows they are; None in a single process.
+    """
 
     features: Tensor
     labels: Tensor
+    counts: Tensor
     title: str
+    part: Part | None
+
+    def loss(
+        self, model: MultiTaskVAE, generator: torch.Generator, kl_weight: float = 1.0
+    ) -> VAELoss:
+        weight = model.mean_head.weight
+        return model.loss(
+            self.features.to(weight),
+            self.labels.to(weight.device),
+            generator=generator,
+            kl_weight=kl_weight,
+            part=self.part,
+        )
+
+
+class _Piece(NamedTuple):
+    """Some snippets of one video.
+
+    Attributes:
+        label: Class of the video.
+        features: Own rows, `(M, D)`.
+        rows: `(M,)`, their numbers among all of the piece, crop after crop.
+        size: How many rows the piece has in all processes.
+    """
+
+    label: int
+    features: NDArray[np.float32]
+    rows: NDArray[np.int64]
+    size: int
 
 
 class _Feed:
@@ -228,7 +266,9 @@ class _Feed:
         selection: Selection,
         recipe: Recipe,
         seed: int,
+        processes: Processes | None = None,
     ):
+        self._processes = processes
         self._sets = (normal, normal if abnormal is None else abnormal)
         self._masks, self._weights = selection.masks, selection.weights
         self._recipe = recipe
@@ -252,8 +292,7 @@ class _Feed:
         """Give the held-out videos, each a batch."""
         for label in (NORMAL, ABNORMAL):
             for i in self._held_out[label]:
-                rows = self._rows(label, i, self._recipe.max_snippets, generator)
-                yield _Batch(rows, _labels(label, rows), self._sets[label].title(i))
+                yield self._single(label, i, generator)
 
     def __len__(self) -> int:
         if self._recipe.batching == "mixed":
@@ -272,12 +311,15 @@ class _Feed:
         order = torch.randperm(len(numbered), generator=generator, device="cpu")
         for number in order.tolist():
             label, index = numbered[number]
-            rows = self._rows(label, index, self._recipe.max_snippets, generator)
-            yield _Batch(rows, _labels(label, rows), self._sets[label].title(index))
+            yield self._single(label, index, generator)
+
+    def _single(self, label: int, index: int, generator: torch.Generator) -> _Batch:
+        piece = self._piece(label, index, self._recipe.max_snippets, generator)
+        return self._batch([piece], self._sets[label].title(index))
 
     def _mixed(self, generator: torch.Generator) -> _Batch:
         """Draw as many snippets of each class, of up to 8 videos of each."""
-        parts, labels = [], []
+        pieces: list[_Piece] = []
         for label, videos in enumerate(self._videos):
             if not videos:
                 continue
@@ -285,33 +327,82 @@ class _Feed:
             order = torch.randperm(len(videos), generator=generator, device="cpu")
             each = max(1, self._recipe.batch_size // 2 // count)
             for number in order[:count].tolist():
-                rows = self._rows(label, videos[number], each, generator)
-                parts.append(rows)
-                labels.append(_labels(label, rows))
-        return _Batch(torch.cat(parts), torch.cat(labels), "a mixed batch")
+                turn = len(pieces)
+                pieces.append(self._piece(label, videos[number], each, generator, turn))
+        return self._batch(pieces, "a mixed batch")
 
-    def _rows(
-        self, label: int, index: int, max_snippets: int, generator: torch.Generator
-    ) -> Tensor:
-        """Draw snippets of a video: `(N * T', D)` with T' <= max_snippets."""
-        features = self._sets[label].tensor(index)
+    def _batch(self, pieces: Sequence[_Piece], title: str) -> _Batch:
+        features = [torch.from_numpy(piece.features) for piece in pieces]
+        labels = np.repeat([p.label for p in pieces], [len(p.rows) for p in pieces])
+        sizes = [piece.size for piece in pieces]
+        counts = np.bincount([p.label for p in pieces], sizes, 2).astype(np.int64)
+        part = None
+        if self._processes is not None:
+            starts = np.cumsum([0, *sizes[:-1]])
+            rows = [p.rows + start for p, start in zip(pieces, starts, strict=True)]
+            numbers = torch.from_numpy(np.concatenate(rows))
+            part = Part(numbers, sum(sizes), torch.from_numpy(counts), self._processes)
+        return _Batch(
+            features[0] if len(features) == 1 else torch.cat(features),
+            torch.from_numpy(labels),
+            torch.from_numpy(counts),
+            title,
+            part,
+        )
+
+    def _piece(
+        self,
+        label: int,
+        index: int,
+        max_snippets: int,
+        generator: torch.Generator,
+        turn: int = 0,
+    ) -> _Piece:
+        """Draw snippets of a video, `max_snippets` at most, and read the own ones.
+
+        Of several processes each takes every n-th snippet; `turn` tells who begins.
+        """
+        num_drawn, own = 0, np.empty(0, np.int64)
+
+        def choose(length: int) -> NDArray[np.int64]:
+            nonlocal num_drawn, own
+            drawn = self._draw(label, index, length, max_snippets, generator)
+            num_drawn, own = len(drawn), np.arange(len(drawn))
+            if self._processes is not None:
+                first = (self._processes.rank + turn) % self._processes.count
+                own = own[first :: self._processes.count]
+            return drawn[own]
+
+        features = self._sets[label].rows(index, choose)  # (N, M, D)
+        num_crops, _, feature_dim = features.shape
+        rows = np.arange(num_crops)[:, None] * num_drawn + own  # (N, M)
+        flat = np.ascontiguousarray(features).reshape(-1, feature_dim)
+        return _Piece(label, flat, rows.ravel(), num_crops * num_drawn)
+
+    def _draw(
+        self,
+        label: int,
+        index: int,
+        length: int,
+        max_snippets: int,
+        generator: torch.Generator,
+    ) -> NDArray[np.int64]:
+        """Draw which snippets of a video train."""
+        numbers: NDArray[np.int64] = np.arange(length)
         if label == ABNORMAL:
-            features = features[:, torch.from_numpy(self._masks[index])]
+            numbers = np.flatnonzero(self._masks[index])
             if self._weights is not None:
-                weights = torch.from_numpy(self._weights[index][self._masks[index]])
+                weights = torch.from_numpy(self._weights[index][numbers])
                 count = min(len(weights), max_snippets)
                 drawn = torch.multinomial(
                     weights, count, replacement=True, generator=generator
                 )
-                return features[:, drawn].flatten(0, 1)
-        if features.shape[1] > max_snippets:
-            order = torch.randperm(features.shape[1], generator=generator, device="cpu")
-            features = features[:, order[:max_snippets]]
-        return features.flatten(0, 1)
-
-
-def _labels(label: int, rows: Tensor) -> Tensor:
-    return torch.full((len(rows),), label, dtype=torch.int64, device="cpu")
+                numbers = numbers[drawn.numpy()]
+                return numbers
+        if len(numbers) > max_snippets:
+            order = torch.randperm(len(numbers), generator=generator, device="cpu")
+            numbers = numbers[order[:max_snippets].numpy()]
+        return numbers
 
 
 def _get_state(

@@ -20,6 +20,7 @@ from .losses import (
     squared_error,
     with_free_bits,
 )
+from .processes import Part
 from .randomness import make_generator, seeded_linear
 
 NORMAL, ABNORMAL = 0, 1
@@ -205,15 +206,27 @@ class MultiTaskVAE(nn.Module):
         return decoded
 
     def sample_latent(
-        self, mean: Tensor, log_var: Tensor, *, generator: torch.Generator
+        self,
+        mean: Tensor,
+        log_var: Tensor,
+        *,
+        generator: torch.Generator,
+        part: Part | None = None,
     ) -> Tensor:
         """Draw z from N(mean, exp(log_var)): `(M, latent)`.
 
-        The noise is drawn where `generator` lives and moved to the weights' device.
+        The noise is drawn where `generator` lives and moved to the weights' device. Of
+        a part of a batch, it is what the rows have in the whole batch.
         """
+        size = len(mean) if part is None else part.size
         noise = torch.randn(
-            mean.shape, generator=generator, device=generator.device, dtype=mean.dtype
+            (size, mean.shape[1]),
+            generator=generator,
+            device=generator.device,
+            dtype=mean.dtype,
         )
+        if part is not None:
+            noise = noise[part.rows]
         return reparameterise(mean, log_var, noise.to(mean.device))
 
     def translate(
@@ -235,7 +248,12 @@ class MultiTaskVAE(nn.Module):
         )
 
     def forward(
-        self, features: Tensor, labels: Tensor, *, generator: torch.Generator
+        self,
+        features: Tensor,
+        labels: Tensor,
+        *,
+        generator: torch.Generator,
+        part: Part | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Reconstruct each snippet by the decoder of its own class only.
 
@@ -243,6 +261,7 @@ class MultiTaskVAE(nn.Module):
             features: `(M, D)`.
             labels: `(M,)`, 0 or 1.
             generator: Source of the latent noise.
+            part: Which rows of a larger batch these are; None is all.
 
         Returns:
             Reconstruction `(M, D)`, mean and log-variance `(M, latent)`.
@@ -260,13 +279,21 @@ class MultiTaskVAE(nn.Module):
                 f"labels: expected shape ({len(features)},), got {tuple(labels.shape)}"
             )
         mean, log_var = self.encode(features)
-        z = self.sample_latent(mean, log_var, generator=generator)
-        reconstruction = torch.empty_like(features)
-        for label in (NORMAL, ABNORMAL):
-            rows = (labels == label).nonzero().squeeze(1)
-            if len(rows):
-                decoded = self.decode(z[rows], label)
-                reconstruction = reconstruction.index_copy(0, rows, decoded)
+        z = self.sample_latent(mean, log_var, generator=generator, part=part)
+        num_normal = int((labels == NORMAL).sum())
+        order = None
+        if bool((labels[:num_normal] != NORMAL).any()):
+            order = labels.argsort(stable=True)
+            z = z[order]
+        parts = [
+            self.decode(rows, label)
+            for label, rows in ((NORMAL, z[:num_normal]), (ABNORMAL, z[num_normal:]))
+            if len(rows)
+        ]
+        # Batches of the training are in order: nothing is copied to and fro.
+        reconstruction = parts[0] if len(parts) == 1 else torch.cat(parts or [features])
+        if order is not None:
+            reconstruction = reconstruction[order.argsort()]
         return reconstruction, mean, log_var
 
     def loss(
@@ -276,6 +303,7 @@ class MultiTaskVAE(nn.Module):
         *,
         generator: torch.Generator,
         kl_weight: float = 1.0,
+        part: Part | None = None,
     ) -> VAELoss:
         """Compute the joint loss of equation 6 with the terms of equations 4 and 5.
 
@@ -293,8 +321,13 @@ class MultiTaskVAE(nn.Module):
             labels: `(M,)`, 0 or 1.
             generator: Source of the latent noise.
             kl_weight: Factor on alpha, for a warm-up.
+            part: Which rows of a batch these are that several processes share. The
+                terms are then those of the whole batch, in each process, and its
+                gradients those of its own rows: their sum is the whole gradient.
         """
-        reconstruction, mean, log_var = self(features, labels, generator=generator)
+        reconstruction, mean, log_var = self(
+            features, labels, generator=generator, part=part
+        )
         config = self.config
         reduction = "sum" if config.variance == "fitted" else config.reduction
         error = squared_error(features, reconstruction, reduction)
@@ -302,23 +335,41 @@ class MultiTaskVAE(nn.Module):
             error = error / self.feature_scale.square()
         kl = kl_by_unit(mean, log_var)
         masks = [labels == label for label in (NORMAL, ABNORMAL)]
-        errors = [error[mask].sum() / mask.sum().clamp(min=1) for mask in masks]
-        divergences = [kl[mask].sum() / mask.sum().clamp(min=1) for mask in masks]
+        counts = [mask.sum() for mask in masks]
+        sums = [own[mask].sum() for own in (error, kl) for mask in masks]
+        if part is not None:
+            counts = list(part.counts.to(labels.device))
+            sums = list(part.total(torch.stack(sums)))
+        errors, divergences = (
+            [
+                total / count.clamp(min=1)
+                for total, count in zip(of, counts, strict=True)
+            ]
+            for of in (sums[:2], sums[2:])
+        )
         if config.variance == "fitted":
-            total = self._fitted_loss(errors, masks)
+            total = self._fitted_loss(errors, counts)
         else:
             total = errors[0] + errors[1]
         counted = divergences
         if config.free_bits:
-            counted = [with_free_bits(kl[mask], config.free_bits) for mask in masks]
+            by_unit = [kl[mask].sum(dim=0) for mask in masks]
+            if part is not None:
+                by_unit = list(part.total(torch.stack(by_unit)))
+            counted = [
+                with_free_bits(own, int(count), config.free_bits)
+                for own, count in zip(by_unit, counts, strict=True)
+            ]
         total = total + config.alpha * kl_weight * (counted[0] + counted[1])
         return VAELoss(total, *errors, *divergences)
 
-    def _fitted_loss(self, errors: Sequence[Tensor], masks: Sequence[Tensor]) -> Tensor:
+    def _fitted_loss(
+        self, errors: Sequence[Tensor], counts: Sequence[Tensor]
+    ) -> Tensor:
         """Sum the log-likelihoods of the classes that are there."""
         total = errors[0].new_zeros(())
-        for label, (error, mask) in enumerate(zip(errors, masks, strict=True)):
-            if not bool(mask.any()):
+        for label, (error, count) in enumerate(zip(errors, counts, strict=True)):
+            if not count:
                 continue
             if self.training:
                 own = error.detach() / self.config.feature_dim

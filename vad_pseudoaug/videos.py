@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -13,8 +13,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, Subset
 
-from .features import Layout, as_float32, read_features, read_list, to_canonical
+from .features import (
+    Array,
+    Layout,
+    as_float32,
+    open_features,
+    read_list,
+    to_canonical,
+)
 from .items import detect_format
+from .pooling import blocks, to_segments
 from .randomness import preserved_global_rng
 
 VideoSource: TypeAlias = "VideoSet | str | os.PathLike[str] | Sequence[Any] | Any"
@@ -93,17 +101,19 @@ class VideoSet(Sequence[NDArray[np.float32]]):
         return f"{self.name}[{index}]"
 
     def _read(self, index: int) -> NDArray[np.float32]:
+        return as_float32(self._open(index), name=self.title(index))
+
+    def _open(self, index: int) -> Array:
+        """Return video `index` as `(N, T, D)`, of a file neither read nor converted."""
         title = self.title(index)
         # A host's dataset may draw from the global random states.
         with preserved_global_rng():
             item = self._source[index]
         if isinstance(item, str | os.PathLike):
-            return read_features(item, layout=self.layout, key=self.key)
+            return open_features(item, layout=self.layout, key=self.key)
         if isinstance(item, np.ndarray | Tensor):
             array = item.detach().cpu().numpy() if isinstance(item, Tensor) else item
-            return as_float32(
-                to_canonical(array, layout=self.layout, name=title), name=title
-            )
+            return to_canonical(array, layout=self.layout, name=title)
         item_format = detect_format(item, layout=self.layout)
         return item_format.read(item, name=title).numpy()
 
@@ -115,7 +125,11 @@ class VideoSet(Sequence[NDArray[np.float32]]):
         index = range(len(self))[index]
         if isinstance(index, range):
             raise TypeError(f"{self.name}: one video at a time, got a slice")
-        features = self._read(index)
+        return as_float32(self._open_alike(index), name=self.title(index))
+
+    def _open_alike(self, index: int) -> Array:
+        """Open a video, and make sure that it has crops and features as the first."""
+        features = self._open(index)
         num_crops, _, feature_dim = features.shape
         if (num_crops, feature_dim) != (self._num_crops, self._feature_dim):
             raise ValueError(
@@ -127,6 +141,64 @@ class VideoSet(Sequence[NDArray[np.float32]]):
 
     def __iter__(self) -> Iterator[NDArray[np.float32]]:
         return (self[i] for i in range(len(self)))
+
+    def num_snippets(self, index: int) -> int:
+        """Return the length T of a video; of a file, no features are read for it."""
+        return int(self._open_alike(index).shape[1])
+
+    def rows(
+        self, index: int, choose: Callable[[int], NDArray[np.int64] | slice]
+    ) -> NDArray[np.float32]:
+        """Read some snippets of a video, and no others.
+
+        Args:
+            index: Number of the video.
+            choose: Tells of the video's length T which snippets.
+
+        Returns:
+            A float32 array `(N, M, D)`, in the order chosen.
+
+        Raises:
+            ValueError: If one of them is not finite.
+        """
+        features = self._open_alike(index)
+        chosen = features[:, choose(features.shape[1])]
+        return self._convert(chosen, index)
+
+    def blocks(self, index: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """Give a video's snippets some at a time: no file need fit into memory.
+
+        Returns:
+            The number of each block's first snippet, and the block, float32
+            `(N, t, D)`, of some 32 MiB.
+
+        Raises:
+            ValueError: If one is not finite.
+        """
+        for first, block in blocks(self._open_alike(index)):
+            yield first, self._convert(block, index)
+
+    def segments(
+        self, index: int, num_segments: int, *, method: Literal["mean", "linear"]
+    ) -> NDArray[np.float32]:
+        """Pool a video to segments, `(N, S, D)`, see `to_segments`.
+
+        Raises:
+            ValueError: If a snippet is not finite, and be it none that is pooled.
+        """
+        for _ in self.blocks(index):
+            pass
+        title = self.title(index)
+        return to_segments(
+            self._open_alike(index), num_segments, method=method, name=title
+        )
+
+    def _convert(self, part: Array, index: int) -> NDArray[np.float32]:
+        try:
+            return as_float32(part, name=self.title(index))
+        except ValueError:
+            self._read(index)  # names the place in the whole video
+            raise
 
     def part(self, indices: Sequence[int]) -> VideoSet:
         """Return some of the videos, by their files where they have any."""

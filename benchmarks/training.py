@@ -1,0 +1,240 @@
+"""Training snippets a second, against the products of its layers and pythae's trainer.
+
+    python benchmarks/training.py [--json]        # pythae: pip install pythae
+
+Videos of one crop `(T, 2048)` lie in files and are read anew in each epoch. In each
+round come, in random order: an epoch of `train_vae` in mixed batches, reading included;
+the matrix products of as many steps, alone, at the shapes of its layers, which is the
+limit; and epochs of pythae's trainer of a VAE of the same widths with one decoder, on
+the same snippets in memory, in batches as large and in batches of 64, its default. A
+snippet is as much work for both: ours goes through the decoder of its class alone.
+Printed are medians of the rounds and of the ratios within a round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import itertools
+import json
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import redirect_stderr
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vad_pseudoaug import MultiTaskVAE, Recipe, VAEConfig, VideoSet
+from vad_pseudoaug.selection import select_above
+from vad_pseudoaug.training import train_vae
+
+FEATURE_DIM, LENGTH = 2048, 128
+OURS, LIMIT, PEER = "vad_pseudoaug", "products alone", "pythae, batches of {}"
+
+
+def write_videos(folder: Path, count: int) -> list[Path]:
+    """Write videos of non-negative features, as a ReLU leaves them."""
+    rng = np.random.default_rng(0)
+    files = [folder / f"{number}.npy" for number in range(count)]
+    for file in files:
+        np.save(file, rng.random((LENGTH, FEATURE_DIM), dtype=np.float32) ** 4)
+    return files
+
+
+def products(batch_size: int, config: VAEConfig) -> Callable[[], None]:
+    """Return the products of one step: forward, and the two gradients of each layer."""
+    widths = (config.feature_dim, *config.hidden_dims)
+    back = (config.latent_dim, *reversed(widths))
+    layers = [(batch_size, *pair) for pair in itertools.pairwise(widths)]
+    layers += [(batch_size, widths[-1], config.latent_dim)] * 2
+    layers += [(batch_size // 2, *pair) for pair in itertools.pairwise(back)] * 2
+    calls: list[tuple[Tensor, Tensor, Tensor]] = []
+    for number, (rows, width, out) in enumerate(layers):
+        x, y, w = torch.rand(rows, width), torch.rand(rows, out), torch.rand(out, width)
+        calls += [(x, w.t(), torch.empty_like(y)), (y.t(), x, torch.empty_like(w))]
+        if number:  # nobody asks for the gradient of the features
+            calls.append((y, w, torch.empty_like(x)))
+
+    def run() -> None:
+        for left, right, into in calls:
+            torch.mm(left, right, out=into)
+
+    return run
+
+
+def pythae_epoch(
+    snippets: Tensor, batch_size: int, config: VAEConfig, folder: Path
+) -> Callable[[], None] | None:
+    """Return an epoch of pythae's trainer; None where it is not installed."""
+    try:
+        from pythae.data.datasets import BaseDataset
+        from pythae.models import VAE
+        from pythae.models import VAEConfig as Config
+        from pythae.models.base.base_utils import ModelOutput
+        from pythae.models.nn import BaseDecoder, BaseEncoder
+        from pythae.trainers import BaseTrainer, BaseTrainerConfig
+    except ImportError:
+        return None
+
+    def hidden(widths: tuple[int, ...]) -> list[nn.Module]:
+        return [
+            layer
+            for pair in itertools.pairwise(widths)
+            for layer in (nn.Linear(*pair), nn.ReLU())
+        ]
+
+    widths = (config.feature_dim, *config.hidden_dims)
+
+    class Encoder(BaseEncoder):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.hidden = nn.Sequential(*hidden(widths))
+            self.mean = nn.Linear(widths[-1], config.latent_dim)
+            self.log_var = nn.Linear(widths[-1], config.latent_dim)
+
+        def forward(self, x: Tensor) -> Any:
+            h = self.hidden(x)
+            return ModelOutput(embedding=self.mean(h), log_covariance=self.log_var(h))
+
+    class Decoder(BaseDecoder):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            layers = hidden((config.latent_dim, *reversed(widths[1:])))
+            layers.append(nn.Linear(widths[1], config.feature_dim))
+            self.layers = nn.Sequential(*layers)
+
+        def forward(self, z: Tensor) -> Any:
+            return ModelOutput(reconstruction=self.layers(z))
+
+    model = VAE(
+        Config(input_dim=(config.feature_dim,), latent_dim=config.latent_dim),
+        encoder=Encoder(),
+        decoder=Decoder(),
+    )
+    trainer = BaseTrainer(
+        model=model,
+        train_dataset=BaseDataset(snippets, torch.ones(len(snippets))),
+        training_config=BaseTrainerConfig(
+            output_dir=str(folder),
+            num_epochs=1,
+            per_device_train_batch_size=batch_size,
+            optimizer_cls="Adam",
+            no_cuda=True,
+        ),
+    )
+    trainer.prepare_training()
+
+    def run() -> None:
+        with redirect_stderr(io.StringIO()):  # a bar is shown whatever one says
+            trainer.train_step(epoch=1)
+
+    return run
+
+
+def read_bandwidth() -> float:
+    """Return gigabytes a second that all threads read from memory."""
+    values = torch.rand(64 << 20)
+    times = []
+    for _ in range(5):
+        start = time.perf_counter()
+        values.sum()
+        times.append(time.perf_counter() - start)
+    return values.nbytes / min(times) / 1e9
+
+
+def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Run all rounds; return the figures."""
+    config = VAEConfig(FEATURE_DIM)
+    files = write_videos(folder, options.videos)
+    half = len(files) // 2
+    normal, abnormal = VideoSet(files[:half]), VideoSet(files[half:])
+    num_snippets = len(files) * LENGTH
+    steps = num_snippets // options.batch_size
+    recipe = Recipe.named(
+        batching="mixed",
+        batch_size=options.batch_size,
+        steps_per_epoch=steps,
+        epochs=1,
+    )
+    selection = select_above([np.ones(LENGTH)] * len(abnormal))
+    model = MultiTaskVAE(config)
+    step = products(options.batch_size, config)
+
+    def limit() -> None:
+        for _ in range(steps):
+            step()
+
+    ways: dict[str, Callable[[], Any]] = {
+        OURS: lambda: train_vae(model, normal, abnormal, selection, recipe),
+        LIMIT: limit,
+    }
+    snippets = torch.cat([torch.from_numpy(np.load(file)) for file in files])
+    for size in (options.batch_size, 64):
+        peer = pythae_epoch(snippets, size, config, folder)
+        if peer is not None:
+            ways[PEER.format(size)] = peer
+    times: dict[str, list[float]] = {way: [] for way in ways}
+    for number in range(options.rounds + 1):
+        for way in random.sample(sorted(ways), len(ways)):
+            start = time.perf_counter()
+            ways[way]()
+            if number:  # the first round is for warming up
+                times[way].append(time.perf_counter() - start)
+    rows = []
+    for way, taken in times.items():
+        share = [a / b for a, b in zip(times[LIMIT], taken, strict=True)]
+        faster = [a / b for a, b in zip(taken, times[OURS], strict=True)]
+        rows.append(
+            {
+                "way": way,
+                "snippets_per_second": num_snippets / statistics.median(taken),
+                "share_of_limit": statistics.median(share),
+                "range": [min(share), max(share)],
+                "ours_faster": statistics.median(faster),
+            }
+        )
+    return {
+        "batch_size": options.batch_size,
+        "threads": torch.get_num_threads(),
+        "read_gb_s": read_bandwidth(),
+        "rows": rows,
+    }
+
+
+def main() -> None:
+    """Print the table, or JSON."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--batch-size", type=int, default=1024)
+    parser.add_argument("--videos", type=int, default=80)
+    parser.add_argument("--threads", type=int, help="of torch [all cores]")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads or torch.get_num_threads())
+    with tempfile.TemporaryDirectory() as folder:
+        figures = measure(options, Path(folder))
+    if options.json:
+        print(json.dumps(figures, indent=2))
+        return
+    print(
+        f"batches of {figures['batch_size']}, {figures['threads']} threads, memory is "
+        f"read at {figures['read_gb_s']:.0f} GB/s\n"
+        f"{'':<24}{'snippets/s':>11}{'of the limit':>14}   range         ours is faster"
+    )
+    for row in figures["rows"]:
+        low, high = row["range"]
+        print(
+            f"{row['way']:<24}{row['snippets_per_second']:>11.0f}"
+            f"{row['share_of_limit']:>14.2f}   {low:.2f} to {high:.2f}"
+            f"{row['ours_faster']:>11.1f} x"
+        )
+
+
+if __name__ == "__main__":
+    main()
