@@ -295,6 +295,7 @@ def test_whether_generated_snippets_have_the_largest_norms_is_counted():
 
 DISTURBED = {
     "odd": lambda x, rng: x + SPREAD * np.resize((1, -1), FEATURE_DIM),
+    "far": lambda x, rng: x + 2 * SPREAD * rng.choice((-1, 1), x.shape),
     "shuffle": lambda x, rng: rng.permutation(x),
     "repeat": lambda x, rng: np.repeat(x[:1], len(x), axis=0),
     "normal": lambda x, rng: x,
@@ -316,7 +317,7 @@ def disturbed(kind, seed):
 
 
 @every_seed
-@pytest.mark.parametrize("kind", ["odd", "shuffle", "repeat", "huge"])
+@pytest.mark.parametrize("kind", ["odd", "far", "shuffle", "repeat", "huge"])
 def test_disturbed_normal_videos_differ_from_normal_ones(kind, seed):
     assert disturbed(kind, seed)["differs from normal"]
 

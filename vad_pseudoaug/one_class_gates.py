@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from . import gates
-from .gate_samples import Clip, Draw, Material
+from .gate_samples import Clip, Draw, Material, Rows, meant_rows
 from .gates import Gate, largest_norms, norms_and_spread, told_apart
 
 
@@ -43,16 +43,21 @@ def judge_disturbed(
 
 def _differs(material: Material, draws: Sequence[Draw]) -> Gate:
     """Ask whether disturbed snippets are, or follow each other, as no normal ones."""
-    changes = Material(
-        _changes(material.pseudo),
-        _changes(material.real),
-        _changes(material.other),
-        _changes(material.training),
-        _changes(material.training_other),
-        seed=material.seed,
-    )
+    centre = meant_rows(material.training).mean(axis=0)
+
+    def far(features: Rows) -> Rows:  # in whatever direction
+        squares: Rows = np.square(features - centre)
+        return squares
+
+    def change(features: Rows) -> Rows:
+        return np.abs(np.diff(features, axis=0, prepend=features[:1]))
+
     found = []
-    for own in (draws, [Draw(changes, repeat) for repeat in range(len(draws))]):
+    for view in (None, far, change):
+        own = draws
+        if view is not None:
+            seen = _view(material, view)
+            own = [Draw(seen, repeat) for repeat in range(len(draws))]
         values = np.array(
             [[told_apart(x, d.again) for x in (d.pseudo, d.real)] for d in own]
         )
@@ -66,15 +71,24 @@ def _differs(material: Material, draws: Sequence[Draw]) -> Gate:
         None,
         f"above {least:.2f}",
         value > least,
-        "AUC of a linear classifier that tells disturbed from normal snippets, by "
-        "themselves or by what changed since the snippet before, the better one; on "
-        "other videos; near 0.5 there is nothing to learn",
+        "AUC of a linear classifier that tells disturbed from normal snippets, on "
+        "other videos: by their features, by how far those are from the mean normal "
+        "ones, or by how far from the snippet before, the best one; near 0.5 there is "
+        "nothing to learn",
     )
 
 
-def _changes(clips: Sequence[Clip]) -> list[Clip]:
-    """Put in place of each snippet how far it is from the one before, by feature."""
-    return [
-        Clip(np.abs(np.diff(features, axis=0, prepend=features[:1])), mask)
-        for features, mask in clips
-    ]
+def _view(material: Material, view: Callable[[Rows], Rows]) -> Material:
+    """Put in place of the features `(T, D)` of each video what is seen of them."""
+
+    def seen(clips: Sequence[Clip]) -> list[Clip]:
+        return [Clip(view(clip.features), clip.mask) for clip in clips]
+
+    return Material(
+        seen(material.pseudo),
+        seen(material.real),
+        seen(material.other),
+        seen(material.training),
+        seen(material.training_other),
+        seed=material.seed,
+    )
