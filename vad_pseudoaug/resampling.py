@@ -219,7 +219,7 @@ class PseudoVideoOverSampler:
         if normal is None:
             raise ValueError("X: expected at least one video of class 0, got none")
         recipe = Recipe.named(self.recipe)
-        if recipe.name == "one-class":
+        if not recipe.learns_abnormal:
             abnormal = None
         return PseudoVideoSampler.fit(
             normal,
