@@ -94,3 +94,20 @@ def test_a_video_without_selection_is_reported():
     assert selection.empty == (0,)
     with pytest.raises(ValueError, match=r"highest is 0\.100"):
         select_above([np.array([0.1])])
+
+
+def test_the_mean_of_the_crops_is_what_one_crop_of_it_would_be(many_videos):
+    """Trained and scored on means, as if the videos had that one crop."""
+    alone = [[v.mean(axis=0, keepdims=True) for v in own] for own in many_videos]
+    scores = []
+    for videos, crops in ((many_videos, "mean"), (alone, "all"), (alone, "mean")):
+        recipe = Recipe.named(
+            "robust",
+            baseline_crops=crops,
+            baseline_epochs=3,
+            baseline_hidden_dims=(8,),
+        )
+        model = Baseline.fit(*videos, recipe=recipe, validation_share=0, progress=False)
+        scores.append(np.concatenate(model.score(videos[1])))
+    np.testing.assert_array_equal(scores[1], scores[2])
+    np.testing.assert_allclose(scores[0], scores[1], rtol=1e-5)

@@ -110,6 +110,7 @@ class Baseline(nn.Module):
         top: Number of segments, the highest ones, whose mean score is the video's;
             None takes all, as the paper does. A few let the others be normal.
         dropout: Dropout of the hidden layers.
+        mean_crops: Whether training and `score` take the mean of a snippet's crops.
         seed: Seed of the initial weights.
         device: Where the weights live.
     """
@@ -121,6 +122,7 @@ class Baseline(nn.Module):
         hidden_dims: tuple[int, ...] = Recipe.baseline_hidden_dims,
         top: int | None = None,
         dropout: float = 0.0,
+        mean_crops: bool = False,
         seed: int = 0,
         device: torch.device | str = "cpu",
     ):
@@ -131,7 +133,7 @@ class Baseline(nn.Module):
         for hidden in hidden_dims:
             layers += [seeded_linear(width, hidden, generator), nn.ReLU()]
             width = hidden
-        self.top, self.dropout = top, dropout
+        self.top, self.dropout, self.mean_crops = top, dropout, mean_crops
         output = seeded_linear(width, 1, generator)
         self.mlp = nn.Sequential(*layers, output)
         self.feature_dim = feature_dim
@@ -174,7 +176,7 @@ class Baseline(nn.Module):
     ) -> list[NDArray[np.float32]]:
         """Score every snippet of every video: for each an array `(T,)` in [0, 1].
 
-        The score of a snippet is the mean over its crops.
+        The score of a snippet is the mean over its crops, or that of their mean.
 
         Args:
             videos: See `VideoSet`.
@@ -185,11 +187,17 @@ class Baseline(nn.Module):
         scores = []
         for index in track(range(len(videos)), "scores", show=progress):
             parts = [
-                self(torch.from_numpy(np.array(block, order="C")).to(device))
+                self(torch.from_numpy(self._seen(block)).to(device))
                 for _, block in videos.blocks(index)
             ]
             scores.append(torch.cat(parts, dim=1).mean(dim=0).cpu().numpy())
         return scores
+
+    def _seen(self, block: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return what is scored of snippets `(N, T, D)`."""
+        if self.mean_crops:
+            return mean_of_crops(block)
+        return np.array(block, order="C")
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor], feature_dim: int) -> Baseline:
@@ -248,21 +256,23 @@ class Baseline(nn.Module):
         split = stratified_split(
             len(normal), len(abnormal), share=validation_share, seed=seed
         )
-        num_segments = recipe.num_segments
+        mean_crops = recipe.baseline_crops == "mean"
+        form = (recipe.num_segments, mean_crops)
         pooled, labels = _pool(
-            (normal, split.train_normal), (abnormal, split.train_abnormal), num_segments
+            (normal, split.train_normal), (abnormal, split.train_abnormal), *form
         )
         features = torch.from_numpy(pooled)
         held_out, held_out_labels = _pool(
             (normal, split.validation_normal),
             (abnormal, split.validation_abnormal),
-            num_segments,
+            *form,
         )
         model = cls(
             normal.feature_dim,
             hidden_dims=recipe.baseline_hidden_dims,
             top=recipe.baseline_top if recipe.baseline_pooling == "top" else None,
             dropout=recipe.baseline_dropout,
+            mean_crops=mean_crops,
             seed=seed,
             device=device,
         )
@@ -368,21 +378,33 @@ def _pool(
     normal: tuple[VideoSet, list[int]],
     abnormal: tuple[VideoSet, list[int]],
     num_segments: int,
+    mean_crops: bool,
 ) -> tuple[NDArray[np.float32], Tensor]:
-    """Interpolate videos to S segments: features `(V, N, S, D)`, labels `(V,)`."""
+    """Interpolate videos to S segments: features `(V, N, S, D)`, labels `(V,)`.
+
+    With `mean_crops`, N is 1.
+    """
     numbered = [
         (label, videos, index)
         for label, (videos, chosen) in enumerate((normal, abnormal))
         for index in chosen
     ]
     videos = normal[0]
-    shape = (len(numbered), videos.num_crops, num_segments, videos.feature_dim)
+    num_crops = 1 if mean_crops else videos.num_crops
+    shape = (len(numbered), num_crops, num_segments, videos.feature_dim)
     pooled = _room(shape)
     for row, (_, videos, index) in enumerate(numbered):
-        pooled[row] = videos.segments(index, num_segments, method="linear")
+        segments = videos.segments(index, num_segments, method="linear")
+        pooled[row] = mean_of_crops(segments) if mean_crops else segments
         release(pooled)
     labels = [label for label, _, _ in numbered]
     return pooled, torch.tensor(labels, dtype=torch.float32, device="cpu")
+
+
+def mean_of_crops(features: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the mean of the crops, `(N, T, D)` to `(1, T, D)`."""
+    mean: NDArray[np.float32] = features.mean(axis=0, keepdims=True, dtype=np.float32)
+    return mean
 
 
 def _room(shape: tuple[int, ...]) -> NDArray[np.float32]:

@@ -38,6 +38,9 @@ class Recipe:
     )
     baseline_top: int = _choice(3, "how many segments are the highest ones")
     baseline_dropout: float = _choice(0.0, "dropout of the baseline's hidden layers")
+    baseline_crops: Literal["all", "mean"] = _choice(
+        "all", "what the baseline sees: every crop, or their mean: ten crops, a tenth"
+    )
     selection: Literal["threshold", "ranked"] = _choice(
         "threshold",
         "which snippets of abnormal videos are abnormal: those above a threshold, or "
@@ -291,6 +294,7 @@ ALTERNATIVES: Mapping[str, tuple[str, ...]] = {
 RANKED_SELECTION: Mapping[str, Any] = {
     "baseline_pooling": "top",
     "baseline_dropout": 0.5,
+    "baseline_crops": "mean",
     "selection": "ranked",
     "top_share": 0.3,
     "min_run": 2,
