@@ -7,8 +7,9 @@ are generated) and for pseudo normal ones (all are): `sample` on batches of vide
 one video a call; the matrix products that these need, alone, which is the limit; a loop
 that sends one snippet a call through the same model; pythae's sampler, which decodes
 draws from the prior and encodes nothing; and SMOTE of imbalanced-learn on 20,480
-snippets, which compares each of the smaller class with all of it. Snippets a second are generated ones, crops included. Printed are medians of the rounds and of the
-ratios within a round.
+snippets, which compares each of the smaller class with all of it. Snippets a second are
+generated ones, crops included. Printed are medians of the rounds and of the ratios
+within a round.
 """
 
 from __future__ import annotations
