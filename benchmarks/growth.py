@@ -5,8 +5,8 @@
 Sets of small videos `(T, 1, 128)` in files are fitted and generated, each in a process
 of its own. Printed are seconds and peak memory and the exponents that a straight line
 through their logarithms has: 1 is proportional, 0 not at all. At the end stands what a
-million videos of UCF-Crime's shape take on paper, from the work of a snippet and a rate
-of products that is measured here or given.
+million videos of UCF-Crime's shape take on paper, from the work of a snippet and from
+rates of products and of reading, the former measured here if it is not given.
 """
 
 from __future__ import annotations
@@ -106,6 +106,7 @@ def main() -> None:
     parser.add_argument(
         "--share", type=float, default=0.85, help="of the rate that training reaches"
     )
+    parser.add_argument("--read", type=float, default=2e9, help="bytes/s of a GPU")
     options = parser.parse_args()
     by_number = [measure(count, 50) for count in options.videos]
     by_length = [measure(40, length) for length in options.lengths]
@@ -116,6 +117,9 @@ def main() -> None:
         "rate": rate,
         "gpus": options.gpus,
         "terabytes": snippets * 2048 * 4 / 1e12,
+        # One file, whatever the number of processes.
+        "baseline_terabytes": 1_000_000 * CROPS * 32 * 2048 * 4 / 1e12,
+        "hours_to_read": snippets * 2048 * 4 / options.read / options.gpus / 3600,
         "hours_to_train_an_epoch": 3 * MULTIPLY_ADDS * snippets / usable / 3600,
         "hours_to_generate_one_each": MULTIPLY_ADDS * snippets / usable / 3600,
     }
@@ -147,7 +151,11 @@ def main() -> None:
         f"{rate / 1e9:.0f} thousand million multiply-adds a second each, of which "
         f"{options.share:.0%} are reached:\n"
         f"an epoch over all snippets {projection['hours_to_train_an_epoch']:.1f} h, "
-        f"one pseudo video of each {projection['hours_to_generate_one_each']:.1f} h"
+        f"one pseudo video of each {projection['hours_to_generate_one_each']:.1f} h, "
+        f"reading all {projection['hours_to_read']:.1f} h at "
+        f"{options.read / 1e9:.0f} GB/s "
+        f"each;\nthe baseline's pooled videos take "
+        f"{projection['baseline_terabytes']:.1f} TB of temporary files"
     )
 
 

@@ -263,8 +263,7 @@ def test_soft_weights_are_frequencies():
     )
     generator, times = make_generator(0), np.zeros(6)
     for _ in range(1000):
-        rows = feed._rows(1, 0, 3, generator)
-        times += np.bincount(rows[:, 0].long(), minlength=6)
+        times += np.bincount(feed._draw(1, 0, 6, 3, generator), minlength=6)
     np.testing.assert_allclose(
         times / times.sum(), [0, 1 / 8, 2 / 8, 0, 5 / 8, 0], atol=0.03
     )

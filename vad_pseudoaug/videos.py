@@ -132,6 +132,7 @@ class VideoSet(Sequence[NDArray[np.float32]]):
         features = self._open(index)
         num_crops, _, feature_dim = features.shape
         if (num_crops, feature_dim) != (self._num_crops, self._feature_dim):
+            as_float32(features, name=self.title(index))  # what is broken is said first
             raise ValueError(
                 f"{self.title(index)}: expected {self._num_crops} crops of size "
                 f"{self._feature_dim} as in {self.title(0)}, got {num_crops} of "
