@@ -33,14 +33,26 @@ import sklearn.ensemble
 import sklearn.linear_model
 import sklearn.neighbors
 import torch
+import torch._dynamo
 
-from vad_pseudoaug import check, cli, compare, export, gates, report, summary, training
+from vad_pseudoaug import (
+    check,
+    cli,
+    compare,
+    export,
+    gates,
+    plots,
+    report,
+    summary,
+    training,
+)
 from vad_pseudoaug.checkpoint import read_tensors
 from vad_pseudoaug.data import ped2
 from vad_pseudoaug.readers import read_npy
 from vad_pseudoaug.writing import read_json
 
-NEEDED = (sklearn, check, compare, export, report, summary)  # imported before the fork
+# Imported before the fork; torch imports its compiler at an optimiser's first step.
+NEEDED = (sklearn, check, compare, export, plots, report, summary, torch._dynamo)
 LISTS = [f"--{n}={ped2() / n}.list" for n in ("normal", "abnormal")]
 TINY = (
     "hidden_dims=16,latent_dim=4,epochs=8,threshold=0.3,baseline_epochs=20,"
@@ -56,6 +68,7 @@ COMMANDS = {
         *("--arms", "none", "jitter", "paper"),
     ],
 }
+SHARES = {"fit": 0.3, "generate": 0.3, "check": 0.1, "compare": 0.3}  # of the kills
 KILLS = 4  # of one run, one after the other
 STEPS = ("os.rename", "os.remove", "os.mkdir", "os.link", "os.chmod")
 
@@ -179,7 +192,8 @@ def main(total: int, names: list[str]) -> None:
     for quantity, few in (("REPEATS", 4), ("CLASSIFIER_REPEATS", 1), ("TREES", 10)):
         assert hasattr(gates, quantity)
         setattr(gates, quantity, few)
-    with tempfile.TemporaryDirectory() as place:
+    memory = Path("/dev/shm")  # a killed process loses nothing that it wrote
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as place:
         before = Path(place) / "before"
         before.mkdir()
         seed = random.randrange(2**32)
@@ -197,9 +211,11 @@ def main(total: int, names: list[str]) -> None:
             kills = hidden = trials = 0
             if name in names:
                 how = {"rng": rng, "seconds": seconds, "steps": steps, "codes": (code,)}
-                while kills * len(names) < total:
+                quota = total * SHARES[name] / sum(SHARES[n] for n in names)
+                while kills < quota:
                     one, left = crash(name, before, snapshot(after), how)
                     kills, hidden, trials = kills + one, hidden + left, trials + 1
+                    print(f"{name}: {kills} kills", file=sys.stderr)
             print(
                 f"{name}: {seconds:.1f} s, {steps} steps on the disk; {kills} kills in "
                 f"{trials} trials, all equal in the end; {hidden} hidden files left by "
