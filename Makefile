@@ -9,7 +9,7 @@ FUZZ_RUNS ?= 200000
 FUZZ_TARGETS := npy npz safetensors mat list config weights state \
     truth-npy truth-npz truth-mat truth-txt entry
 
-.PHONY: help demo test check format lint types wheel reproducible lowest fuzz examples docs clean
+.PHONY: help demo test check format lint types wheel reproducible lowest fuzz crashes examples docs clean
 
 help:
 	@echo "make demo    see it work on real features, some minutes"
@@ -18,6 +18,7 @@ help:
 	@echo "make examples  the two example hosts, with pseudo videos"
 	@echo "make docs    the documentation as a site, in site/, after tutorial and notebook were run"
 	@echo "make fuzz    hostile files, FUZZ_RUNS=200000 of each kind"
+	@echo "make crashes commands killed in the middle, 200 times; the same command must then finish"
 	@echo "make reproducible  the wheel twice: are the bytes the same?"
 	@echo "make lowest  the tests with the oldest packages that install here"
 
@@ -61,6 +62,9 @@ fuzz: .venv/installed
 	for target in $(FUZZ_TARGETS); do \
 	    $(BIN)/python fuzz/run.py $$target -runs=$(FUZZ_RUNS) -max_len=4096 || exit 1; \
 	done
+
+crashes: .venv/installed
+	$(BIN)/python tests/crashes.py 200
 
 examples: .venv/installed
 	$(BIN)/python examples/rtfm_style.py --pseudo

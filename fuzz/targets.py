@@ -179,11 +179,18 @@ def run_entry(data: bytes, folder: Path) -> None:
 
 def entry_seeds() -> list[bytes]:
     """Give entries of both dtypes."""
-    head = np.array([0, 1, 1, 0], np.int64)
-    return [
-        _written(np.save, head) + _written(np.save, VIDEO[:, :, :2].astype(dtype))
-        for dtype in ("f4", "f2")
-    ]
+    import torch
+
+    from vad_pseudoaug.entries import Entry, write_entry
+
+    video, mask = torch.from_numpy(VIDEO), torch.tensor([True, False])
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "entry"
+        seeds = []
+        for features in (video, video.half()):
+            write_entry(path, Entry(features, mask, False), 0, keep=False)
+            seeds.append(path.read_bytes())
+    return seeds
 
 
 def _written(write: Callable[..., Any], *arguments: Any, **options: Any) -> bytes:
@@ -284,6 +291,13 @@ def run_state(data: bytes, folder: Path) -> None:
         return
 
 
+def state_seeds() -> list[bytes]:
+    """Give files of tensors, and import torch, which takes seconds."""
+    import vad_pseudoaug.checkpoint  # noqa: F401
+
+    return safetensors_seeds()
+
+
 TARGETS = {
     "npy": features_target(".npy", npy_seeds),
     "npz": features_target(".npz", npz_seeds),
@@ -292,7 +306,7 @@ TARGETS = {
     "list": Target(run_list, list_seeds),
     "config": Target(run_config, config_seeds),
     "weights": Target(run_weights, weights_seeds),
-    "state": Target(run_state, safetensors_seeds),
+    "state": Target(run_state, state_seeds),
     "truth-npy": truth_target(".npy", truth_npy_seeds),
     "truth-npz": truth_target(".npz", truth_npz_seeds),
     "truth-mat": truth_target(".mat", truth_mat_seeds),
