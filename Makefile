@@ -9,13 +9,15 @@ FUZZ_RUNS ?= 200000
 FUZZ_TARGETS := npy npz safetensors mat list config weights state \
     truth-npy truth-npz truth-mat truth-txt entry
 
-.PHONY: help demo test check format lint types wheel reproducible lowest fuzz crashes examples docs clean
+.PHONY: help demo test check format lint types wheel reproducible lowest fuzz crashes
+.PHONY: examples pictures docs clean
 
 help:
 	@echo "make demo    see it work on real features, some minutes"
 	@echo "make test    the test suite"
 	@echo "make check   format, lint, types, tests, wheel: before every commit"
 	@echo "make examples  the two example hosts, with pseudo videos"
+	@echo "make pictures  the pictures of README and documentation anew, some minutes"
 	@echo "make docs    the documentation as a site, in site/, after tutorial and notebook were run"
 	@echo "make fuzz    hostile files, FUZZ_RUNS=200000 of each kind"
 	@echo "make crashes commands killed in the middle, 200 times; the same command must then finish"
@@ -69,6 +71,9 @@ crashes: .venv/installed
 examples: .venv/installed
 	$(BIN)/python examples/rtfm_style.py --pseudo
 	$(BIN)/python examples/mil_style.py --pseudo
+
+pictures: .venv/installed
+	$(BIN)/python docs/pictures.py
 
 docs: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
