@@ -17,7 +17,7 @@ help:
 	@echo "make test    the test suite"
 	@echo "make check   format, lint, types, tests, wheel: before every commit"
 	@echo "make examples  the two example hosts, with pseudo videos"
-	@echo "make pictures  the pictures of README and documentation anew, some minutes"
+	@echo "make pictures  the pictures of pseudo videos, in README and docs, anew; some minutes"
 	@echo "make docs    the documentation as a site, in site/, after tutorial and notebook were run"
 	@echo "make fuzz    hostile files, FUZZ_RUNS=200000 of each kind"
 	@echo "make crashes commands killed in the middle, 200 times; the same command must then finish"

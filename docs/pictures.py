@@ -1,4 +1,4 @@
-"""Make every picture of README and documentation anew, from the features shipped.
+"""Make the pictures of README and documentation anew, from the features shipped.
 
     python docs/pictures.py            # those of pseudo videos, some minutes
     python docs/pictures.py --forest   # that of docs/evidence.md too: hours of training
