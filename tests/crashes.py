@@ -64,8 +64,17 @@ COMMANDS = {
     "generate": ["generate", "run", "--per-video=4", "-o", "pseudo"],
     "check": ["check", "run"],
     "compare": [
-        *("compare", "-o", "compare", "--seeds=2", "--hosts", "mlp", "--set", TINY),
-        *("--arms", "none", "jitter", "paper"),
+        *(
+            "compare",
+            "-o",
+            "compare",
+            "--seeds=2",
+            "--hosts",
+            "hosts.means:train",
+            "--set",
+            TINY,
+        ),
+        *("--arms", "none", "jitter", "mixup"),
     ],
 }
 SHARES = {"fit": 0.3, "generate": 0.3, "check": 0.1, "compare": 0.3}  # of the kills
