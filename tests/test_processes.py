@@ -156,7 +156,8 @@ def test_torchrun_and_a_worker_that_dies(tmp_path):
     assert ended.stdout.count("wrote ") == 1
     script, marker = tmp_path / "dying.py", tmp_path / "died"
     script.write_text(DYING)
-    torchrun("--max-restarts", 1, script, marker, *fit, tmp_path / "mended")
+    # On a busy machine gloo may fail to connect again, which costs a restart.
+    torchrun("--max-restarts", 3, script, marker, *fit, tmp_path / "mended")
     assert marker.exists()
     whole, mended = (
         load_file(next(Path(tmp_path / run).glob("*.safetensors")))
