@@ -57,7 +57,7 @@ def main() -> None:
             dpi=110,
             metadata={"Software": None},
         )
-        if recipe == "paper":
+        if recipe == "robust":
             text = as_text(axes[0, 0], pseudo.pseudo_mask.numpy())
             into_readme(ROOT / "README.md", text)
     if options.forest:
