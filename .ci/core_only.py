@@ -14,7 +14,9 @@ for absent in ("matplotlib", "tqdm", "sklearn", "adapters", "examples"):
 
 normal, abnormal = (VideoSet(ped2() / f"{n}.list") for n in ("normal", "abnormal"))
 small = {"hidden_dims": (32,), "latent_dim": 8, "epochs": 2, "baseline_epochs": 5}
-sampler = PseudoVideoSampler.fit(normal, abnormal, threshold=0.4, **small)
+sampler = PseudoVideoSampler.fit(
+    normal, abnormal, recipe="paper", threshold=0.4, **small
+)
 with tempfile.TemporaryDirectory() as folder:
     sampler.save_pretrained(folder)
     again = PseudoVideoSampler.from_pretrained(folder)
@@ -36,6 +38,7 @@ class Dataset:
 wrapped = rtfm.wrap(Dataset(normal, 0.0), Dataset(abnormal, 1.0), sampler)
 assert [len(dataset) for dataset in wrapped] == [16 + 24, 12 + 32]
 assert wrapped[1][-1][1] == 1.0
+assert PseudoVideoSampler.fit(normal, abnormal, **small).recipe.name == "robust"
 try:
     from vad_pseudoaug.plots import plot_history
 
