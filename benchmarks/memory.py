@@ -28,7 +28,7 @@ SHAPE = (10, 2048)
 LONGEST = 20_000
 SNIPPET_BYTES = 4 * SHAPE[0] * SHAPE[1]
 CHOICES = "--epochs 2 --baseline-epochs 4 --hidden-dims 64 --latent-dim 16 "
-CHOICES += "--baseline-hidden-dims 32 --threshold 0.1"
+CHOICES += "--baseline-hidden-dims 32 --threshold 0.1 --recipe paper"
 
 
 def draw_lengths(num_videos: int, num_bytes: float) -> np.ndarray[Any, Any]:

@@ -58,7 +58,7 @@ TINY = (
     "hidden_dims=16,latent_dim=4,epochs=8,threshold=0.3,baseline_epochs=20,"
     "baseline_hidden_dims=8"
 )
-CHOICES = [f"--{c.replace('_', '-')}" for c in TINY.split(",")]
+CHOICES = ["--recipe=paper"] + [f"--{c.replace('_', '-')}" for c in TINY.split(",")]
 COMMANDS = {
     "fit": ["fit", *LISTS, *CHOICES, "-o", "run"],
     "generate": ["generate", "run", "--per-video=4", "-o", "pseudo"],

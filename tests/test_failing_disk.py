@@ -13,7 +13,8 @@ from vad_pseudoaug.cli import main
 
 CODES = [errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EIO]
 TINY = [
-    *("--hidden-dims", "8", "--latent-dim", "2", "--epochs", "3", "--threshold", "0.1"),
+    *("--recipe", "paper", "--threshold", "0.1"),
+    *("--hidden-dims", "8", "--latent-dim", "2", "--epochs", "3"),
     *("--baseline-epochs", "2", "--baseline-hidden-dims", "8"),
 ]
 FIT = ["fit", "--normal", "normal.list", "--abnormal", "abnormal.list", "-o", "run"]

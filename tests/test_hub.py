@@ -119,7 +119,8 @@ def test_a_card_without_gates_and_licence(fitted, many_videos, small):
     assert "## Gates" not in card
     assert "license:" not in card
     assert "No licence was named." in card
-    one_class = PseudoVideoSampler.fit(many_videos[0], **small, progress=False)
+    choices = {**small, "recipe": None}
+    one_class = PseudoVideoSampler.fit(many_videos[0], **choices, progress=False)
     card = format_card(one_class, "user/name")
     assert "holds real training snippets" in card
     assert "abnormal videos" not in card.partition("## Recipe")[0].partition("## W")[2]

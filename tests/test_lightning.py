@@ -135,7 +135,8 @@ def test_it_fits_on_the_training_datasets(plain):
 
 
 def fitted():
-    return PseudoVideoSampler.fit(RtfmDataset(8, 0.0), RtfmDataset(8, 1.0), **SMALL)
+    pair = RtfmDataset(8, 0.0), RtfmDataset(8, 1.0)
+    return PseudoVideoSampler.fit(*pair, recipe="paper", **SMALL)
 
 
 def test_it_refreshes_by_the_models_scores():

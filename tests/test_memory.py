@@ -177,8 +177,9 @@ for name in ("normal", "abnormal"):
         video[:: 100] = 1 if name == "abnormal" else 0.1
         del video
     lists.append(files)
-small = dict(hidden_dims=(16,), latent_dim=4, epochs=1, baseline_epochs=4,
-             baseline_hidden_dims=(8,), threshold=0.0, max_snippets=64)
+small = dict(recipe="paper", hidden_dims=(16,), latent_dim=4, epochs=1,
+             baseline_epochs=4, baseline_hidden_dims=(8,), threshold=0.0,
+             max_snippets=64)
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -121,7 +121,8 @@ def test_a_fit_that_diverges_says_so_and_keeps_the_last_whole_epoch(
         rows = "".join(f"{name}{number}.npy\n" for number in range(len(group)))
         (tmp_path / f"{name}.list").write_text(rows)
     command = ["fit", "--normal", "normal.list", "--abnormal", "abnormal.list"]
-    command += ["--epochs", "4", "--hidden-dims", "8", "--latent-dim", "2"]
+    command += ["--recipe", "paper", "--epochs", "4"]
+    command += ["--hidden-dims", "8", "--latent-dim", "2"]
     command += ["--threshold", "0.1", "--baseline-epochs", "2", "-o", "run"]
     original, calls = MultiTaskVAE.loss, 0
 

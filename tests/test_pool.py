@@ -24,6 +24,7 @@ from vad_pseudoaug import (
     pool,
 )
 from vad_pseudoaug.adapters import mil, rtfm, torchmil
+from vad_pseudoaug.entries import Entry, read_entry, write_entry
 from vad_pseudoaug.mixing import Mixing
 
 B = 4
@@ -480,3 +481,14 @@ def test_mixed_list_of_halves_takes_the_pool_too(sampler):
         for _, labels in loader:
             assert labels.dtype == torch.int64
             assert (labels == label).all()
+
+
+def test_an_entry_keeps_what_it_holds_whatever_the_order_in_memory(tmp_path):
+    features = torch.arange(24.0).view(2, 3, 4)
+    mask = torch.tensor([True, False, True])
+    turned = features.permute(2, 1, 0).contiguous().permute(2, 1, 0)
+    for number, one in enumerate((features, turned)):
+        write_entry(tmp_path / str(number), Entry(one, mask, False), 5, keep=False)
+        again = read_entry(tmp_path / str(number), 5)
+        assert torch.equal(again.features, features)
+        assert torch.equal(again.mask, mask)

@@ -71,6 +71,7 @@ def work(rank, folder):
     (folder / f"{rank}.json").write_text(json.dumps(found))
     shared = processes.share({"a": torch.full((3,), float(rank))})
     assert shared["a"].tolist() == [0, 0, 0]
+    processes.wait()
     distributed.destroy_process_group()
 
 
@@ -151,7 +152,7 @@ def test_torchrun_and_a_worker_that_dies(tmp_path):
     choices = ["--epochs", 3, "--hidden-dims", 16, "--latent-dim", 4]
     choices += ["--baseline-epochs", 40, "--baseline-hidden-dims", 16]
     choices += ["--baseline-lr", 0.01]
-    fit = ["fit", *lists, *choices, "-o"]
+    fit = ["fit", "--recipe", "paper", *lists, *choices, "-o"]
     ended = torchrun("-m", "vad_pseudoaug", *fit, tmp_path / "whole")
     assert ended.stdout.count("wrote ") == 1
     script, marker = tmp_path / "dying.py", tmp_path / "died"

@@ -113,4 +113,4 @@ def _load(file: BinaryIO) -> Tensor:
     found = npy_header(file)
     check_size(found, os.fstat(file.fileno()).st_size - file.tell())
     values = np.fromfile(file, found.dtype, math.prod(found.shape))
-    return torch.from_numpy(values.reshape(found.shape))
+    return torch.from_numpy(values.reshape(found.shape, order=found.order))

@@ -123,7 +123,10 @@ def joined(device: str) -> Iterator[Processes | None]:
         return
     backend = "cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo"
     distributed.init_process_group(backend, timeout=PATIENCE)
+    processes = Processes()
     try:
-        yield Processes()
+        yield processes
+        # Who leaves first would tear the connections of those who are still at it.
+        processes.wait()
     finally:
         distributed.destroy_process_group()
