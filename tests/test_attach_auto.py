@@ -138,7 +138,8 @@ def test_it_is_tried_where_nothing_is_given(choose, sampler, caplog):
     assert rtfm.attach(*loaders(), sampler).choice.p == 1.0
     assert rtfm.attach(*loaders(), sampler, ratio=0.5).choice is None
     assert len(asked) == 1
-    assert not caplog.text
+    assert "give p to decide" in caplog.text
+    assert "no pseudo videos are mixed in" not in caplog.text
     choose(0.0)
     pair = loaders()
     assert rtfm.attach(*pair, sampler).choice.p == 0

@@ -179,6 +179,11 @@ def settle(
         return mixing, None
     counts = [0 if videos is None else len(videos) for videos in (normal, abnormal)]
     if normal is not None and abnormal is not None and min(counts) >= PARTS:
+        if mixing.p is None:
+            logger.warning(
+                "trying on the training videos how many pseudo videos to mix in, which "
+                "takes about four times as long as the fit did; give p to decide"
+            )
         choice = choose_p(
             normal,
             abnormal,
