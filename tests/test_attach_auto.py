@@ -13,19 +13,6 @@ from vad_pseudoaug.adapters import batches, lightning, mixed, rtfm
 from vad_pseudoaug.auto import Choice
 from vad_pseudoaug.mixing import Mixing
 
-QUICK = {
-    "hidden_dims": (16,),
-    "latent_dim": 4,
-    "epochs": 1,
-    "steps_per_epoch": 2,
-    "batch_size": 16,
-    "baseline_epochs": 20,
-    "baseline_lr": 0.01,
-    "baseline_hidden_dims": (8,),
-    "normal_quantile": 0.8,
-    "folds": 2,
-}
-
 
 @pytest.fixture
 def choose(monkeypatch):
@@ -193,20 +180,6 @@ def test_so_many_are_appended_as_training_videos_speak_for(choose, sampler, p, e
     assert tuple(own.num_pseudo for own in wrapped) == extra
     assert all(own.choice.p == p for own in wrapped)
     assert rtfm.wrap(*pair, sampler, per_video=1)[0].choice is None
-
-
-def test_of_many_videos_some_are_tried(many_videos):
-    seen = []
-
-    def train(normal, abnormal, seed):
-        seen.append((len(normal), len(abnormal)))
-        return lambda video: video.mean(axis=(0, 2))
-
-    auto.choose_p(
-        *many_videos, train=train, max_videos=6, tried=(0.5,), progress=False, **QUICK
-    )
-    # Four of the six are kept for each of three parts: alone, and with as many more.
-    assert seen == [(4, 4), (4, 8)] * 3
 
 
 class DataModule:

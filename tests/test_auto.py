@@ -102,6 +102,20 @@ def test_only_the_videos_given_are_read(many_videos):
     assert [len(own) for own in choice.gains.values()] == [2, 2]
 
 
+def test_of_many_videos_some_are_tried(many_videos):
+    seen = []
+
+    def train(normal, abnormal, seed):
+        seen.append((len(normal), len(abnormal)))
+        return lambda video: video.mean(axis=(0, 2))
+
+    choose_p(
+        *many_videos, train=train, max_videos=6, tried=(0.5,), progress=False, **QUICK
+    )
+    # Four of the six are kept for each of three parts: alone, and with as many more.
+    assert seen == [(4, 4), (4, 8)] * 3
+
+
 def test_the_same_seed_gives_the_same_choice(many_videos):
     first, second = (
         choose(many_videos, lambda share: 0.5 + share)[0] for _ in range(2)

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .auto import Score
 from .baseline import Baseline, stratified_split
 from .extras import progress_bar, track
 from .fitting import Scores, score_videos, select_scored, select_snippets
@@ -25,7 +26,6 @@ from .selection import Selection
 from .vae import ABNORMAL, CLASS_NAMES, NORMAL
 from .videos import VideoSet, VideoSource, as_pair
 
-Score: TypeAlias = "Callable[[NDArray[np.float32]], NDArray[Any]]"
 HELD_OUT_SHARE = 0.5
 # Of each kind, which bounds memory on large sets: the window of a long video that has
 # most of what is meant.

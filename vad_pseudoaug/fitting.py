@@ -175,19 +175,17 @@ def fit_vae(
         shared = processes.share(_to_tensors(selected.selection))
         selected = selected._replace(selection=_from_tensors(shared))
         vae.load_state_dict(processes.share(vae.state_dict()))
-    history: History = []
-    if recipe.needs_model:
-        history = train_vae(
-            vae,
-            normal,
-            abnormal,
-            selected.selection,
-            recipe,
-            seed=seed,
-            state_path=state_path,
-            progress=progress,
-            processes=processes,
-        )
+    history = train_vae(
+        vae,
+        normal,
+        abnormal,
+        selected.selection,
+        recipe,
+        seed=seed,
+        state_path=state_path,
+        progress=progress,
+        processes=processes,
+    )
     if not is_first:
         return None
     return measure_fit(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from .check import Check
 from .extras import require
-from .gate_samples import Clip, meant_rows
+from .gate_samples import Clip, meant_rows, norms_of
 from .gates import ACTIVE_VARIANCE, reconstruct
 from .plots import COLOURS, MARKERS, STYLES, new_figure, plot_history, plot_projection
 from .selection import runs_of
@@ -132,7 +132,7 @@ def _norms(check: Check, label: int, axes: Axes) -> None:
         is_compared = one == label or check.one_class
         groups[f"real {name}"] = material.real if is_compared else material.other
     _cumulative(
-        {name: _norm(meant_rows(clips)) for name, clips in groups.items()}, axes
+        {name: norms_of(meant_rows(clips)) for name, clips in groups.items()}, axes
     )
     axes.set_xlabel("L2 norm of a snippet")
 
@@ -202,14 +202,14 @@ def _timelines(check: Check) -> Figure:
     axis = (high - low) / max(float(((high - low) ** 2).sum()), 1e-12)
     measures: Mapping[str, Callable[[NDArray[Any]], NDArray[Any]]] = {
         "place between normal (0) and abnormal (1)": lambda rows: (rows - low) @ axis,
-        "L2 norm": _norm,
+        "L2 norm": norms_of,
     }
     if check.one_class:
         measures = {
-            "distance to the snippet before": lambda rows: _norm(
+            "distance to the snippet before": lambda rows: norms_of(
                 np.diff(rows, axis=0, prepend=rows[:1])
             ),
-            "L2 norm": _norm,
+            "L2 norm": norms_of,
         }
     figure, axes = new_figure(len(chosen), 2, figsize=(11, 2.3 * len(chosen) + 0.6))
     for row, video in enumerate(chosen):
@@ -316,8 +316,3 @@ def _cumulative(groups: Mapping[str, NDArray[Any]], axes: Axes) -> None:
     for number, (name, values) in enumerate(groups.items()):
         axes.ecdf(values, color=COLOURS[number], linestyle=STYLES[number], label=name)
     axes.set_ylabel("share of the snippets")
-
-
-def _norm(rows: NDArray[Any]) -> NDArray[Any]:
-    norms: NDArray[Any] = np.linalg.norm(rows.astype(np.float64), axis=-1)
-    return norms

@@ -14,7 +14,7 @@ from torch import Tensor
 from .fitting import GivenScores, measure_fit, select_snippets
 from .randomness import make_generator
 from .selection import Selection
-from .training import History, train_vae
+from .training import train_vae
 from .vae import ABNORMAL, NORMAL
 from .videos import VideoSet
 
@@ -86,17 +86,15 @@ def refresh(
     ranked = replace(recipe, selection="ranked")
     selected = select_snippets(normal, abnormal, ranked, scores=scores, **options)
     vae = copy.deepcopy(sampler.vae)
-    history: History = []
-    if recipe.needs_model:
-        history = train_vae(
-            vae,
-            normal,
-            abnormal,
-            selected.selection,
-            replace(recipe, epochs=epochs, kl_warmup=0.0),
-            seed=sampler.seed + len(sampler.history),  # no round repeats another's
-            progress=progress,
-        )
+    history = train_vae(
+        vae,
+        normal,
+        abnormal,
+        selected.selection,
+        replace(recipe, epochs=epochs, kl_warmup=0.0),
+        seed=sampler.seed + len(sampler.history),  # no round repeats another's draws
+        progress=progress,
+    )
     fitted = measure_fit(
         vae, normal, abnormal, recipe, selected, history, given=True, **options
     )

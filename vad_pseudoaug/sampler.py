@@ -239,15 +239,7 @@ class PseudoVideoSampler:
         )
         plans, bases = [], []
         for video, length in enumerate(lengths.tolist()):
-            plan = draw_plan(
-                length,
-                label,
-                self.recipe,
-                latent_dim=self.vae.config.latent_dim,
-                generator=generator,
-                correlation=self.profile.correlation,
-                suspicious=self._suspicious([batch[video, :, :length]], label),
-            )
+            plan = self._plan(length, [batch[video, :, :length]], label, generator)
             mask[video, plan.where.to(mask.device)] = True
             plans.append(plan)
             base = self._base(batch[video, :, :length], plan, label, generator)
@@ -290,17 +282,8 @@ class PseudoVideoSampler:
                 sources.tensor(number), label=label, generator=generator
             )
             return pseudo.pseudo_mask, iter((pseudo.features,))
-        plan = draw_plan(
-            length,
-            label,
-            self.recipe,
-            latent_dim=self.vae.config.latent_dim,
-            generator=generator,
-            correlation=self.profile.correlation,
-            suspicious=self._suspicious(
-                (_as_tensor(block) for _, block in sources.blocks(number)), label
-            ),
-        )
+        read = (_as_tensor(block) for _, block in sources.blocks(number))
+        plan = self._plan(length, read, label, generator)
         crops = torch.empty(sources.num_crops, 0, self.feature_dim, device="cpu")
         base = self._base(crops, plan, label, generator)
         mask = torch.zeros(length, dtype=torch.bool, device="cpu")
@@ -326,6 +309,24 @@ class PseudoVideoSampler:
                 made = self._generate(source, start, [part], label)
                 features.transpose(0, 1)[part.where] = made.to(features)
             yield features
+
+    def _plan(
+        self,
+        length: int,
+        blocks: Iterable[Tensor],
+        label: int,
+        generator: torch.Generator,
+    ) -> Plan:
+        """Draw the plan of a video of so many snippets, given in blocks."""
+        return draw_plan(
+            length,
+            label,
+            self.recipe,
+            latent_dim=self.vae.config.latent_dim,
+            generator=generator,
+            correlation=self.profile.correlation,
+            suspicious=self._suspicious(blocks, label),
+        )
 
     def _suspicious(self, blocks: Iterable[Tensor], label: int) -> Tensor | None:
         """Tell which snippets of a video in blocks to replace, `(T,)`; None are all."""

@@ -71,12 +71,15 @@ def train_vae(
         the snippets of the epoch; with `recipe.validation_share` also "validation",
         the joint loss of the held-out videos. Training then stops after
         `recipe.patience` epochs without a better one, and the best weights are kept.
+        Of a recipe that needs no model nothing is trained, and there is no entry.
 
     Raises:
         CheckpointError: If `state_path` holds another run's state.
         FloatingPointError: If the loss is no longer finite. The model then has the
             weights of the last complete epoch.
     """
+    if not recipe.needs_model:
+        return []
     model.train()
     optimiser = _adam(model, recipe.lr)
     feed = _Feed(normal, abnormal, selection, recipe, seed, processes)
