@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from vad_pseudoaug import Baseline, Recipe
-from vad_pseudoaug.baseline import stratified_split, video_loss
+from vad_pseudoaug import Baseline, Recipe, VideoSet
+from vad_pseudoaug.baseline import cross_scores, deal, stratified_split, video_loss
+from vad_pseudoaug.randomness import make_generator
 from vad_pseudoaug.selection import select_above
 
 
@@ -111,3 +112,35 @@ def test_the_mean_of_the_crops_is_what_one_crop_of_it_would_be(many_videos):
         scores.append(np.concatenate(model.score(videos[1])))
     np.testing.assert_array_equal(scores[1], scores[2])
     np.testing.assert_allclose(scores[0], scores[1], rtol=1e-5)
+
+
+def test_cross_scores_are_of_models_that_never_saw_the_video(many_videos, monkeypatch):
+    recipe = Recipe.named(
+        "robust", baseline_epochs=2, baseline_hidden_dims=(8,), folds=3
+    )
+    options = {"recipe": recipe, "seed": 5, "progress": False}
+    pooled = []
+    original = VideoSet.segments
+    monkeypatch.setattr(
+        VideoSet,
+        "segments",
+        lambda self, i, *a, **k: pooled.append(i) or original(self, i, *a, **k),
+    )
+    found = cross_scores(*many_videos, **options)
+    assert len(pooled) == sum(map(len, many_videos))  # each is pooled once
+    parts = [
+        deal(len(own), 3, generator=make_generator(5, 2, label))
+        for label, own in enumerate(many_videos)
+    ]
+    for fold in range(3):
+        rest = [
+            [video for video, at in zip(own, part, strict=True) if at != fold]
+            for own, part in zip(many_videos, parts, strict=True)
+        ]
+        model = Baseline.fit(*rest, validation_share=0, **options)
+        for own, part, scores in zip(many_videos, parts, found, strict=True):
+            left_out = [i for i, at in enumerate(part) if at == fold]
+            expected = model.score([own[i] for i in left_out])
+            assert len(expected) in (len(own) // 3, len(own) // 3 + 1)
+            for i, score in zip(left_out, expected, strict=True):
+                np.testing.assert_array_equal(scores[i], score)

@@ -130,6 +130,18 @@ def test_finished_shards_are_kept_and_broken_files_mended(run, tmp_path, monkeyp
     assert len(times) - len(kept) == 2 * SHARD_VIDEOS  # one shard and its masks
 
 
+@pytest.mark.parametrize("record", ["[1]", "7", '{"a.npy": 3}', '{"a.npy": {}}', "{"])
+def test_a_record_that_is_none_is_written_anew(run, tmp_path, record):
+    folder = tmp_path / "out"
+    generate(run, folder)
+    whole = contents(folder)
+    for path in (folder / "shards").iterdir():
+        path.write_text(record)
+    assert generate(run, folder, rank=0, world_size=2).num_missing
+    generate(run, folder)
+    assert contents(folder) == whole
+
+
 def test_checksums_tell_size_and_sha256(run, tmp_path):
     folder = tmp_path / "out"
     generate(run, folder)

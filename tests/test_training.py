@@ -6,6 +6,7 @@ import torch
 
 from vad_pseudoaug import CheckpointError, MultiTaskVAE, Recipe, VAEConfig, VideoSet
 from vad_pseudoaug import training as module
+from vad_pseudoaug.checkpoint import read_tensors, write_tensors
 from vad_pseudoaug.selection import select_above
 from vad_pseudoaug.training import train_vae
 
@@ -113,6 +114,31 @@ def test_the_state_of_another_run_is_refused(run, tmp_path):
         run(path, lr=1e-4)
     path.write_bytes(b"broken")
     with pytest.raises(CheckpointError, match="not readable"):
+        run(path)
+
+
+@pytest.mark.parametrize(
+    "meta",
+    [{}, {"run": "7"}, {"run": "{"}, {"history": None}, {"history": "[7]"}],
+    ids=str,
+)
+def test_a_state_that_is_none_is_refused(run, tmp_path, meta):
+    path = tmp_path / "training.safetensors"
+    run(path)
+    tensors, good = read_tensors(path)
+    kept = {k: v for k, v in {**good, **meta}.items() if meta and v is not None}
+    write_tensors(path, tensors, meta=kept)
+    with pytest.raises(CheckpointError, match="not readable as the state of a run"):
+        run(path)
+
+
+def test_a_state_without_its_weights_is_refused(run, tmp_path):
+    path = tmp_path / "training.safetensors"
+    run(path)
+    tensors, good = read_tensors(path)
+    kept = {k: v for k, v in tensors.items() if "mean" not in k}
+    write_tensors(path, kept, meta=good)
+    with pytest.raises(CheckpointError, match="not readable as the state of a run"):
         run(path)
 
 

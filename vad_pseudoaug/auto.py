@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import ConcatDataset
 
-from .baseline import Baseline, deal
+from .baseline import Baseline, Score, deal
 from .metrics import roc_auc
 from .mixing import Mixing
 from .randomness import make_generator
@@ -31,7 +31,6 @@ from .videos import VideoSet, VideoSource, as_pair
 
 logger = logging.getLogger("vad_pseudoaug")
 
-Score: TypeAlias = Callable[[NDArray[np.float32]], NDArray[Any]]
 Train: TypeAlias = Callable[..., Score]
 TRIED = (0.25, 0.5)
 PARTS = 3

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from .checkpoint import CheckpointError
+from .extras import track
 from .randomness import make_generator
 from .selection import runs_of
 from .videos import VideoSet
@@ -89,7 +90,11 @@ class Bank(NamedTuple):
 
 
 def build_bank(
-    videos: VideoSet, masks: Sequence[NDArray[np.bool_]] | None, *, seed: int
+    videos: VideoSet,
+    masks: Sequence[NDArray[np.bool_]] | None,
+    *,
+    seed: int,
+    progress: bool | None = False,
 ) -> Bank:
     """Collect the runs of videos, or a random part of them where not all fit.
 
@@ -97,6 +102,7 @@ def build_bank(
         videos: Of one class.
         masks: For each video `(T,)`, which snippets may be taken; None takes all.
         seed: Of which runs are taken where there are more than fit.
+        progress: Show a bar; None decides by the terminal.
     """
     places = [
         (number, start, end)
@@ -111,7 +117,7 @@ def build_bank(
     shape = (len(taken), videos.num_crops, length, videos.feature_dim)
     runs = torch.zeros(shape, dtype=torch.float32, device="cpu")
     lengths = torch.zeros(len(taken), dtype=torch.int64, device="cpu")
-    for row, number in enumerate(taken):
+    for row, number in enumerate(track(taken, "runs", show=progress)):
         video, start, end = places[number]
         part = slice(start, end)
         found = videos.rows(video, lambda _, part=part: part)  # type: ignore[misc]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -19,6 +19,9 @@ from .pooling import release
 from .randomness import make_generator, seeded_linear
 from .recipe import Recipe
 from .videos import VideoSet, VideoSource, as_pair
+
+# What a host's training gives: from features (N, T, D) to a score a snippet, (T,).
+Score: TypeAlias = Callable[[NDArray[np.float32]], NDArray[Any]]
 
 SNIPPET_FRAMES = 16
 # Pooled features of more bytes lie in a file in the folder for temporary ones.
@@ -256,23 +259,38 @@ class Baseline(nn.Module):
         split = stratified_split(
             len(normal), len(abnormal), share=validation_share, seed=seed
         )
-        mean_crops = recipe.baseline_crops == "mean"
-        form = (recipe.num_segments, mean_crops)
-        pooled, labels = _pool(
-            (normal, split.train_normal), (abnormal, split.train_abnormal), *form
+        return cls._fit(
+            _pool(normal, abnormal, recipe, progress),
+            split,
+            recipe=recipe,
+            seed=seed,
+            device=device,
+            progress=progress,
+            watch=watch,
         )
-        features = torch.from_numpy(pooled)
-        held_out, held_out_labels = _pool(
-            (normal, split.validation_normal),
-            (abnormal, split.validation_abnormal),
-            *form,
-        )
+
+    @classmethod
+    def _fit(
+        cls,
+        pooled: _Pooled,
+        split: Split,
+        *,
+        recipe: Recipe,
+        seed: int,
+        device: torch.device | str,
+        progress: bool | None,
+        watch: Callable[[Baseline], None] | None = None,
+    ) -> Baseline:
+        """Train on a part of pooled videos, with arguments as of `fit`."""
+        training = pooled.rows(split.train_normal, split.train_abnormal)
+        held_out = pooled.rows(split.validation_normal, split.validation_abnormal)
+        features, labels = torch.from_numpy(pooled.features), pooled.labels[training]
         model = cls(
-            normal.feature_dim,
+            features.shape[-1],
             hidden_dims=recipe.baseline_hidden_dims,
             top=recipe.baseline_top if recipe.baseline_pooling == "top" else None,
             dropout=recipe.baseline_dropout,
-            mean_crops=mean_crops,
+            mean_crops=recipe.baseline_crops == "mean",
             seed=seed,
             device=device,
         )
@@ -281,24 +299,22 @@ class Baseline(nn.Module):
         with progress_bar(recipe.baseline_epochs, "baseline", show=progress) as step:
             for epoch in range(recipe.baseline_epochs):
                 generator = make_generator(seed, 1, epoch)
-                order = torch.randperm(len(labels), generator=generator, device="cpu")
+                order = torch.randperm(len(training), generator=generator, device="cpu")
                 total = 0.0
                 for batch in order.split(recipe.baseline_batch_size):
-                    own = features[batch].to(device)
-                    release(pooled)
+                    own = features[training[batch]].to(device)
+                    release(pooled.features)
                     scores = model._training_score(own, generator)
                     loss = video_loss(scores, labels[batch].to(device))
                     optimiser.zero_grad(set_to_none=True)
                     loss.backward()
                     optimiser.step()
                     total += loss.item() * len(batch)
-                entry = {"loss": total / len(labels)}
-                if len(held_out_labels):
+                entry = {"loss": total / len(training)}
+                if len(held_out):
                     with torch.no_grad():
-                        scores = model.video_score(
-                            torch.from_numpy(held_out).to(device)
-                        )
-                        loss = video_loss(scores, held_out_labels.to(device))
+                        scores = model.video_score(features[held_out].to(device))
+                        loss = video_loss(scores, pooled.labels[held_out].to(device))
                     entry["validation_loss"] = loss.item()
                 model.history.append(entry)
                 step(**entry)
@@ -345,16 +361,14 @@ def cross_scores(
         deal(len(videos), folds, generator=make_generator(seed, 2, stream))
         for stream, videos in enumerate(sets)
     ]
+    pooled = _pool(*sets, recipe, progress)
     scores: tuple[dict[int, NDArray[np.float32]], ...] = ({}, {})
     for fold in range(folds):
-        rest = [
-            videos.part([i for i, own in enumerate(parts) if own != fold])
-            for videos, parts in zip(sets, part, strict=True)
-        ]
-        model = Baseline.fit(
-            *rest,
+        rest = [[i for i, own in enumerate(parts) if own != fold] for parts in part]
+        model = Baseline._fit(
+            pooled,
+            Split(rest[0], rest[1], [], []),
             recipe=recipe,
-            validation_share=0,
             seed=seed,
             device=device,
             progress=progress,
@@ -374,31 +388,40 @@ def deal(count: int, folds: int, *, generator: torch.Generator) -> list[int]:
     return parts
 
 
-def _pool(
-    normal: tuple[VideoSet, list[int]],
-    abnormal: tuple[VideoSet, list[int]],
-    num_segments: int,
-    mean_crops: bool,
-) -> tuple[NDArray[np.float32], Tensor]:
-    """Interpolate videos to S segments: features `(V, N, S, D)`, labels `(V,)`.
+class _Pooled(NamedTuple):
+    """Videos of S segments each, the normal ones first.
 
-    With `mean_crops`, N is 1.
+    Attributes:
+        features: `(V, N, S, D)`; N is 1 where the mean of the crops is taken.
+        labels: `(V,)` float32, 0 normal, 1 abnormal.
     """
-    numbered = [
-        (label, videos, index)
-        for label, (videos, chosen) in enumerate((normal, abnormal))
-        for index in chosen
-    ]
-    videos = normal[0]
-    num_crops = 1 if mean_crops else videos.num_crops
-    shape = (len(numbered), num_crops, num_segments, videos.feature_dim)
-    pooled = _room(shape)
-    for row, (_, videos, index) in enumerate(numbered):
-        segments = videos.segments(index, num_segments, method="linear")
+
+    features: NDArray[np.float32]
+    labels: Tensor
+
+    def rows(self, normal: list[int], abnormal: list[int]) -> Tensor:
+        """Return where videos are, given by their numbers in each class."""
+        num_normal = int((self.labels == 0).sum())
+        rows = [*normal, *(num_normal + number for number in abnormal)]
+        return torch.tensor(rows, dtype=torch.int64, device="cpu")
+
+
+def _pool(
+    normal: VideoSet, abnormal: VideoSet, recipe: Recipe, progress: bool | None
+) -> _Pooled:
+    """Interpolate all videos to the recipe's number of segments."""
+    mean_crops = recipe.baseline_crops == "mean"
+    num_crops = 1 if mean_crops else normal.num_crops
+    videos = [(own, number) for own in (normal, abnormal) for number in range(len(own))]
+    pooled = _room((len(videos), num_crops, recipe.num_segments, normal.feature_dim))
+    rows = track(videos, "segments", show=progress)
+    for row, (own, number) in enumerate(rows):
+        segments = own.segments(number, recipe.num_segments, method="linear")
         pooled[row] = mean_of_crops(segments) if mean_crops else segments
         release(pooled)
-    labels = [label for label, _, _ in numbered]
-    return pooled, torch.tensor(labels, dtype=torch.float32, device="cpu")
+    labels = torch.zeros(len(videos), dtype=torch.float32, device="cpu")
+    labels[len(normal) :] = 1
+    return _Pooled(pooled, labels)
 
 
 def mean_of_crops(features: NDArray[np.float32]) -> NDArray[np.float32]:

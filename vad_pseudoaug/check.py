@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .auto import Score
-from .baseline import Baseline, stratified_split
+from .baseline import Baseline, Score, stratified_split
 from .extras import progress_bar, track
 from .fitting import Scores, score_videos, select_scored, select_snippets
 from .gate_samples import Clip, Material

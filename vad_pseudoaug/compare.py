@@ -31,10 +31,10 @@ from numpy.typing import NDArray
 from torch.utils.data import ConcatDataset
 
 from .arms import Arm, Extra, Training, make_extra
-from .baseline import Baseline
+from .baseline import Baseline, Score
 from .checkpoint import atomic_path, claim_folder, write_json
 from .metrics import FrameFigures, frame_figures
-from .protocol import Data, Score, Split
+from .protocol import Data, Split
 from .readers import read_npy
 from .recipe import Recipe
 from .videos import as_pair

@@ -15,13 +15,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .baseline import Baseline
+from .baseline import Baseline, Score
 from .checkpoint import write_json
 from .extras import require
 from .intervals import Interval, paired_bootstrap
 from .metrics import FrameFigures
 from .plots import new_figure, plot_history, plot_projection, plot_roc, plot_scores
-from .protocol import Score, Split, ped2_split
+from .protocol import Split, ped2_split
 from .sampler import PseudoVideoSampler
 from .vae import CLASS_NAMES
 from .videos import VideoSet

@@ -58,19 +58,25 @@ class Progress(Protocol):
 
 
 @contextmanager
-def progress_bar(total: int, title: str, *, show: bool | None) -> Iterator[Progress]:
+def progress_bar(
+    total: int, title: str, *, show: bool | None, delay: float | None = None
+) -> Iterator[Progress]:
     """Show the progress of `total` steps, with the time left, on standard error.
 
     Args:
         total: Number of steps.
         title: What is being done.
-        show: None shows a bar on a terminal where tqdm is installed, after two
-            seconds. True insists on one, at once.
+        show: None shows a bar on a terminal where tqdm is installed. True insists on
+            one, at once.
+        delay: Seconds before a bar that nobody insists on is shown; None is two.
 
     Raises:
         ImportError: If `show` is True and tqdm is not installed.
     """
-    delay = 0.0 if show else PATIENCE
+    if show:
+        delay = 0.0
+    elif delay is None:
+        delay = PATIENCE
     if show is None:
         show = sys.stderr.isatty() and importlib.util.find_spec("tqdm") is not None
     if not show:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import torch
 
-from .extras import progress_bar
+from .extras import PATIENCE, progress_bar
 from .repeatable import one_thread
 
 logger = logging.getLogger("vad_pseudoaug")
@@ -25,8 +25,6 @@ logger = logging.getLogger("vad_pseudoaug")
 # The paper makes two pseudo videos of each real one.
 MAX_VARIANTS = 2
 MAX_THREADS = 8
-# After so many seconds, progress is shown.
-PATIENCE = 2.0
 
 
 class Plan(NamedTuple):
@@ -122,6 +120,7 @@ def run_all(
                 step()
             elif time.perf_counter() - start > PATIENCE:
                 logger.info("%s: %d of %d done", title, done, total)
-                step = stack.enter_context(progress_bar(total - done, title, show=None))
+                bar = progress_bar(total - done, title, show=None, delay=0)
+                step = stack.enter_context(bar)
         for future in running:
             future.result()

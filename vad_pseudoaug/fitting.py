@@ -8,7 +8,7 @@ is trained by all.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, TypeAlias
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .bank import Bank, build_bank
-from .baseline import Baseline, cross_scores
+from .baseline import Baseline, Score, cross_scores
 from .items import to_numpy
 from .processes import Processes
 from .profile import FeatureProfile, feature_moments, measure_profile
@@ -31,9 +31,7 @@ from .videos import VideoSet
 
 Scores: TypeAlias = "Sequence[NDArray[np.floating[Any]]]"
 # A score function of snippets, or the scores of all normal and all abnormal videos.
-GivenScores: TypeAlias = (
-    "Callable[[NDArray[np.float32]], NDArray[Any]] | tuple[Scores, Scores]"
-)
+GivenScores: TypeAlias = "Score | tuple[Scores, Scores]"
 
 
 class Fitted(NamedTuple):
@@ -92,7 +90,7 @@ def select_snippets(
         baseline = Baseline.fit(
             normal, abnormal, recipe=recipe, validation_share=0, **options
         )
-        scored = baseline.score(abnormal)
+        scored = baseline.score(abnormal, progress=progress)
         return Selected(select_scored(scored, None, recipe, titles=titles), None)
     return Selected(select_scored(own[1], own[0], recipe, titles=titles), own[0])
 
@@ -170,7 +168,7 @@ def fit_vae(
     selected = Selected(Selection((), ()), None)  # of no abnormal videos
     if abnormal is not None and is_first:
         selected = select_snippets(normal, abnormal, recipe, scores=scores, **options)
-    vae = new_vae(normal, recipe, seed=seed, device=device, measure=is_first)
+    vae = new_vae(normal, recipe, measure=is_first, **options)
     if processes is not None:
         shared = processes.share(_to_tensors(selected.selection))
         selected = selected._replace(selection=_from_tensors(shared))
@@ -228,25 +226,28 @@ def measure_fit(
         progress: Show a bar; None decides by the terminal.
     """
     options: dict[str, Any] = {"seed": seed, "device": device, "progress": progress}
-    profile = measure_profile(vae, normal, abnormal, selected.selection)
+    profile = measure_profile(
+        vae, normal, abnormal, selected.selection, progress=progress
+    )
     scorer = None
     if recipe.needs_scorer and abnormal is not None:
         scorer = Baseline.fit(
             normal, abnormal, recipe=recipe, validation_share=0, **options
         )
         own = None if given else selected.normal_scores
-        normal_scores = own or scorer.score(normal)
+        normal_scores = own or scorer.score(normal, progress=progress)
         limit = np.quantile(np.concatenate(normal_scores), recipe.suspicious_quantile)
         profile = replace(profile, suspicious=float(limit))
     banks = {}
     for label in recipe.needs_banks:
         if label == NORMAL:
-            banks[label] = build_bank(normal, None, seed=seed)
+            banks[label] = build_bank(normal, None, seed=seed, progress=progress)
         elif abnormal is not None:
-            banks[label] = build_bank(abnormal, selected.selection.masks, seed=seed)
+            masks = selected.selection.masks
+            banks[label] = build_bank(abnormal, masks, seed=seed, progress=progress)
     means = None
     if recipe.translation == "shift" and abnormal is not None:
-        means = class_means(normal, abnormal, selected.selection)
+        means = class_means(normal, abnormal, selected.selection, progress=progress)
     return Fitted(vae, selected.selection, history, profile, scorer, banks, means)
 
 
@@ -280,6 +281,7 @@ def new_vae(
     seed: int,
     device: torch.device | str,
     measure: bool = True,
+    progress: bool | None = False,
 ) -> MultiTaskVAE:
     """Make the untrained model of a recipe, standardised by the normal videos.
 
@@ -298,5 +300,5 @@ def new_vae(
     )
     vae = MultiTaskVAE(config, seed=seed, device=device)
     if recipe.standardise and measure:
-        vae.set_standardisation(*feature_moments(normal))
+        vae.set_standardisation(*feature_moments(normal, progress=progress))
     return vae

@@ -75,18 +75,37 @@ class Sample(NamedTuple):
         return Sample(self.rows[chosen], self.video[chosen])
 
 
-def rows_of(clips: Sequence[Clip]) -> Sample:
-    """Return the meant snippets of all clips, and the number of the clip of each."""
+def count_meant(clips: Sequence[Clip]) -> int:
+    """Return the number of meant snippets of all clips."""
+    return sum(int(clip.mask.sum()) for clip in clips)
+
+
+def rows_of(clips: Sequence[Clip], chosen: NDArray[Any] | None = None) -> Sample:
+    """Return the meant snippets of all clips, and the number of the clip of each.
+
+    Args:
+        clips: The videos.
+        chosen: Numbers of the snippets to return, counted over all clips; None returns
+            all.
+    """
     counts = [int(clip.mask.sum()) for clip in clips]
-    rows = np.concatenate([clip.features[clip.mask] for clip in clips])
-    return Sample(rows.astype(np.float32), np.repeat(np.arange(len(clips)), counts))
+    video = np.repeat(np.arange(len(clips)), counts)
+    place = np.concatenate([np.flatnonzero(clip.mask) for clip in clips])
+    if chosen is not None:
+        video, place = video[chosen], place[chosen]
+    rows = np.empty((len(video), clips[0].features.shape[1]), np.float32)
+    for number in np.unique(video):
+        own = video == number
+        rows[own] = clips[number].features[place[own]]
+    return Sample(rows, video)
 
 
 class Draw:
     """Four samples that can be compared: pseudo, real, real again, and other.
 
     All are of as many videos and rows, the two real ones of different videos, so that
-    the bias of a figure in small samples is the same in all.
+    the bias of a figure in small samples is the same in all. Rows are copied when they
+    are asked for: many draws are held at once.
     """
 
     def __init__(self, material: Material, repeat: int):
@@ -94,20 +113,38 @@ class Draw:
         real = self._shuffled(material.real)
         pseudo, other = (self._shuffled(c) for c in (material.pseudo, material.other))
         count = min(len(real) // 2, len(pseudo), len(other))
-        samples = [
-            rows_of(clips)
-            for clips in (
-                pseudo[:count],
-                real[:count],
-                real[count : 2 * count],
-                other[:count],
-            )
-        ]
-        size = min(MAX_ROWS, *(len(sample.rows) for sample in samples))
-        self.pseudo, self.real, self.again, self.other = (
-            sample.take(self.rng.permutation(len(sample.rows))[:size])
-            for sample in samples
-        )
+        parts = {
+            "pseudo": pseudo[:count],
+            "real": real[:count],
+            "again": real[count : 2 * count],
+            "other": other[:count],
+        }
+        counts = [count_meant(clips) for clips in parts.values()]
+        size = min(MAX_ROWS, *counts)
+        self._parts = {
+            name: (clips, self.rng.permutation(total)[:size])
+            for (name, clips), total in zip(parts.items(), counts, strict=True)
+        }
+
+    @property
+    def pseudo(self) -> Sample:
+        """Snippets of pseudo videos."""
+        return rows_of(*self._parts["pseudo"])
+
+    @property
+    def real(self) -> Sample:
+        """Snippets of real videos of the class that these claim."""
+        return rows_of(*self._parts["real"])
+
+    @property
+    def again(self) -> Sample:
+        """Snippets of other real videos of that class."""
+        return rows_of(*self._parts["again"])
+
+    @property
+    def other(self) -> Sample:
+        """Snippets of real videos of the other class."""
+        return rows_of(*self._parts["other"])
 
     def _shuffled(self, clips: Sequence[Clip]) -> list[Clip]:
         meant = [clip for clip in clips if clip.mask.any()]
@@ -118,8 +155,9 @@ def projection(material: Material) -> Callable[[Rows], NDArray[np.float64]]:
     """Return the map to the main axes of the real snippets of both classes."""
     pca = require("sklearn.decomposition", extra="eval").PCA
     rng = np.random.default_rng(material.seed)
-    rows = np.concatenate([meant_rows(c) for c in (material.real, material.other)])
-    rows = rows[rng.permutation(len(rows))[: 2 * MAX_ROWS]]
+    clips = [*material.real, *material.other]
+    chosen = rng.permutation(count_meant(clips))[: 2 * MAX_ROWS]
+    rows = rows_of(clips, chosen).rows
     size = min(COMPONENTS, len(rows) - 1, rows.shape[1])
     fitted = pca(size, svd_solver="randomized", random_state=0).fit(rows)
 
@@ -128,13 +166,6 @@ def projection(material: Material) -> Callable[[Rows], NDArray[np.float64]]:
         return projected
 
     return project
-
-
-def by_video(values: NDArray[Any], video: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Mean of the values of each video."""
-    numbers = np.unique(video, return_inverse=True)[1]
-    means: NDArray[np.float64] = np.bincount(numbers, values) / np.bincount(numbers)
-    return means
 
 
 def one_a_video(sample: Sample, rng: np.random.Generator) -> Sample:

@@ -11,10 +11,11 @@ Everything is computed on `(T, D)`, the first crop.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 from scipy.stats import ks_2samp
 
@@ -26,7 +27,7 @@ from .gate_samples import (
     Material,
     Rows,
     Sample,
-    by_video,
+    count_meant,
     meant_rows,
     norms_of,
     one_a_video,
@@ -165,10 +166,12 @@ class _Three(NamedTuple):
 
 
 def _compare(draws: Sequence[Draw], figure: Figure) -> _Three:
-    values = [
-        [figure(one, draw.again) for one in (draw.pseudo, draw.real, draw.other)]
-        for draw in draws
-    ]
+    values = []
+    for draw in draws:
+        again = draw.again
+        values.append(
+            [figure(one, again) for one in (draw.pseudo, draw.real, draw.other)]
+        )
     return _Three(*np.mean(values, axis=0).tolist())
 
 
@@ -355,38 +358,35 @@ def told_apart(one: Sample, two: Sample) -> float:
     return roc_auc(truth, scores)
 
 
+def _directions(rows: Rows) -> NDArray[np.float64]:
+    return rows / np.maximum(norms_of(rows)[:, None], 1e-12)
+
+
 def _validity(material: Material) -> Gate:
     """Ask an oracle of another kind, trained on other videos, for the class."""
     forest = require("sklearn.ensemble", extra="eval").RandomForestClassifier
     rng = np.random.default_rng(material.seed)
-    samples = [
-        rows_of(clips)
-        for clips in (
-            material.training,
-            material.training_other,
-            material.pseudo,
-            material.real,
-        )
-    ]
-    size = min(MAX_ROWS, len(samples[0].rows), len(samples[1].rows))
+    known = (material.training, material.training_other)
+    totals = [count_meant(clips) for clips in known]
+    size = min(MAX_ROWS, *totals)
     rates = []
-    for normalise in (False, True):
-        own, other, pseudo, real = (
-            one.rows / np.maximum(norms_of(one.rows)[:, None], 1e-12)
-            if normalise
-            else one.rows
-            for one in samples
-        )
+    view: Callable[[Rows], NDArray[Any]]
+    for view in (np.asarray, _directions):
+        drawn = [
+            rows_of(clips, rng.permutation(total)[:size]).rows
+            for clips, total in zip(known, totals, strict=True)
+        ]
         oracle = forest(TREES, random_state=material.seed, min_samples_leaf=2)
-        oracle.fit(
-            np.concatenate(
-                [rows[rng.permutation(len(rows))[:size]] for rows in (own, other)]
-            ),
-            np.repeat((1, 0), size),
-        )
+        oracle.fit(view(np.concatenate(drawn)), np.repeat((1, 0), size))
         found = []  # mean rate of the videos, and its squared standard error
-        for rows, one in ((pseudo, samples[2]), (real, samples[3])):
-            own_rates = by_video(oracle.predict(rows), one.video)
+        for clips in (material.pseudo, material.real):
+            own_rates = np.array(
+                [
+                    oracle.predict(view(clip.features[clip.mask])).mean()
+                    for clip in clips
+                    if clip.mask.any()
+                ]
+            )
             error = own_rates.var(ddof=1) / len(own_rates)
             found.append((float(own_rates.mean()), float(error)))
         slack = max(0.1, 3 * (found[0][1] + found[1][1]) ** 0.5)
@@ -432,8 +432,7 @@ def _memorisation(material: Material) -> Gate:
     index = neighbours(n_neighbors=1).fit(known)
     distances = []
     for clips in (material.pseudo, material.real):
-        rows = meant_rows(clips)
-        rows = rows[rng.permutation(len(rows))[:MAX_ROWS]]
+        rows = rows_of(clips, rng.permutation(count_meant(clips))[:MAX_ROWS]).rows
         distances.append(float(np.median(index.kneighbors(rows)[0])))
     value = distances[0] / max(distances[1], 1e-12)
     return Gate(

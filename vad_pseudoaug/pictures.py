@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .check import Check
-from .extras import require
+from .extras import require, track
 from .gate_samples import Clip, meant_rows, norms_of
 from .gates import ACTIVE_VARIANCE, reconstruct
 from .plots import COLOURS, MARKERS, STYLES, new_figure, plot_history, plot_projection
@@ -35,8 +36,8 @@ class Picture(NamedTuple):
     figure: Figure
 
 
-def draw_pictures(check: Check) -> list[Picture]:
-    """Draw all pictures of a check.
+def draw_pictures(check: Check, *, progress: bool | None = False) -> list[Picture]:
+    """Draw all pictures of a check; `progress` shows a bar, None by the terminal.
 
     Raises:
         ImportError: If matplotlib or scikit-learn is missing; it names the extra.
@@ -52,65 +53,69 @@ def draw_pictures(check: Check) -> list[Picture]:
             "normal training snippet, towards 1, the mean selected abnormal one, and "
             "its norm should not drop. "
         )
-    return [
-        Picture(
+    plans: list[tuple[str, str, str, Callable[[], Figure]]] = [
+        (
             "timelines",
             "Pseudo abnormal videos beside their sources",
             f"The longest held-out normal videos. Where they were {aim}Elsewhere the "
             "two lines are the same.",
-            _timelines(check),
+            partial(_timelines, check),
         ),
-        Picture(
+        (
             "features",
             "Snippets in two dimensions",
             "The two directions in which real snippets differ most. Hollow marks are "
             "generated. Good ones lie where the filled ones of their colour and shape "
             "lie, and as widely; a dense clump is a decoder that returns averages.",
-            _projection(check),
+            partial(_projection, check),
         ),
-        Picture(
+        (
             "norms",
             "L2 norms of snippets",
             "The L2 norm is the length of a feature vector. Each line tells what share "
             "of the snippets has at most that norm. The generated line should follow "
             "the real one of its class; left of it, norms have shrunk, and detectors "
             "that pick segments by magnitude overlook them.",
-            _by_class(check, _norms),
+            partial(_by_class, check, _norms),
         ),
-        Picture(
+        (
             "neighbours",
             "Distance to the nearest training snippet",
             "Each line tells what share of the snippets is at most that far from a "
             "training snippet. Generated ones should be about as far as real unseen "
             "ones. A line that rises at 0 repeats training snippets; one far to the "
             "right is unlike all of them.",
-            _by_class(check, _neighbours),
+            partial(_by_class, check, _neighbours),
         ),
-        Picture(
+        (
             "lags",
             "Likeness in time",
             "Correlation of the snippets of a video with those some snippets later, "
             "mean over the videos. A generated line that drops at once comes of "
             "neighbours drawn without regard for each other.",
-            _by_class(check, _lags),
+            partial(_by_class, check, _lags),
         ),
-        Picture(
+        (
             "units",
             "Latent units in use",
             "The model describes a snippet by latent units, from which its decoders "
             "make one again. How much each unit varies over unseen snippets, the most "
             "active first; those below the grey line carry nothing.",
-            _units(check),
+            partial(_units, check),
         ),
-        Picture(
+        (
             "training",
             "Training",
             "Each term of the loss over the epochs, on a logarithmic scale. A squared "
             "error (what a decoder fails to give back of its class) that still falls "
             "at the end asks for more epochs. The KL divergence is how much the latent "
             "units tell of a snippet: near 0 they tell nothing.",
-            _training(check),
+            partial(_training, check),
         ),
+    ]
+    return [
+        Picture(name, title, caption, draw())
+        for name, title, caption, draw in track(plans, "pictures", show=progress)
     ]
 
 

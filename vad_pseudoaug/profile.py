@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .checkpoint import CheckpointError
+from .extras import track
 from .selection import Selection
 from .vae import MultiTaskVAE
 from .videos import VideoSet
@@ -99,6 +100,8 @@ def measure_profile(
     normal: VideoSet,
     abnormal: VideoSet | None,
     selection: Selection,
+    *,
+    progress: bool | None = False,
 ) -> FeatureProfile:
     """Measure the training videos, in one pass over each."""
     non_negative = unit_norm = True
@@ -109,7 +112,7 @@ def measure_profile(
             real_norms.append(())
             continue
         norms = []
-        for number in range(len(videos)):
+        for number in track(range(len(videos)), "profile", show=progress):
             parts, head = [], []
             for first, block in videos.blocks(number):
                 non_negative = non_negative and float(block.min()) >= 0
@@ -129,10 +132,12 @@ def measure_profile(
     )
 
 
-def feature_moments(videos: VideoSet) -> tuple[Tensor, float]:
+def feature_moments(
+    videos: VideoSet, *, progress: bool | None = False
+) -> tuple[Tensor, float]:
     """Return the mean `(D,)` of all snippets, and one spread for all features."""
     count, total, squares = 0, np.zeros(videos.feature_dim), 0.0
-    for number in range(len(videos)):
+    for number in track(range(len(videos)), "mean and spread", show=progress):
         for _, block in videos.blocks(number):
             rows = block.reshape(-1, block.shape[-1])
             count += len(rows)

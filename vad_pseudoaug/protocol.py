@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,15 +13,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from .baseline import SNIPPET_FRAMES, to_frames
+from .baseline import SNIPPET_FRAMES, Score, to_frames
 from .data import ped2
 from .features import Layout, read_features, read_list
 from .ground_truth import FrameLabels, read_archive, read_ground_truth
 from .metrics import FrameFigures, frame_figures
 from .randomness import make_generator
 from .videos import VideoSet, as_pair
-
-Score = Callable[[NDArray[np.float32]], NDArray[Any]]
 
 # Normal and abnormal videos to train, normal and abnormal videos to test: the paper's
 # tables 1 and 2.

@@ -98,7 +98,7 @@ def refresh(
     fitted = measure_fit(
         vae, normal, abnormal, recipe, selected, history, given=True, **options
     )
-    renewed = sampler.renewed(fitted)
+    renewed = sampler.renewed(fitted, progress=progress)
     before = judge(sampler, selected.selection)
     after = judge(renewed, selected.selection)
     accepted = not (guard and is_worse(before, after))

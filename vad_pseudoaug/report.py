@@ -70,12 +70,15 @@ on the pseudo videos.</p>
 """
 
 
-def write_report(check: Check, folder: str | os.PathLike[str]) -> Path:
+def write_report(
+    check: Check, folder: str | os.PathLike[str], *, progress: bool | None = None
+) -> Path:
     """Write a check as `report.html`, `gates.json` and one PNG file a picture.
 
     Args:
         check: What `check_sampler` found.
         folder: Made if it does not exist.
+        progress: Show a bar; None decides by the terminal.
 
     Returns:
         The page. It holds its pictures, and may be moved on its own.
@@ -85,7 +88,7 @@ def write_report(check: Check, folder: str | os.PathLike[str]) -> Path:
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    pictures = draw_pictures(check)
+    pictures = draw_pictures(check, progress=progress)
     parts = []
     for picture in pictures:
         buffer = io.BytesIO()

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import itertools
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 from .bank import Bank
 from .baseline import Baseline
@@ -25,20 +23,18 @@ from .checkpoint import (
     read_checkpoint,
     write_checkpoint,
 )
-from .extras import as_device
+from .claims import printable
+from .extras import as_device, track
 from .features import Layout, to_segments
 from .fitting import Fitted, GivenScores, fit_vae
 from .generation import (
-    Plan,
     PseudoVideo,
     count_pseudo_videos,
-    draw_plan,
     order_sources,
-    translate_rows,
 )
 from .hub import pull, push
 from .items import as_tensor
-from .one_class import DISTURBANCES, disturb
+from .making import Maker, block_tensor
 from .processes import Processes
 from .profile import FeatureProfile, Table, quantile_table
 from .randomness import make_generator
@@ -49,7 +45,7 @@ from .vae import ABNORMAL, CLASS_NAMES, NORMAL, MultiTaskVAE, split_tensors
 from .videos import VideoSet, VideoSource, as_pair
 
 
-class PseudoVideoSampler:
+class PseudoVideoSampler(Maker):
     """Makes pseudo normal and pseudo abnormal videos of real ones.
 
     Args:
@@ -82,35 +78,16 @@ class PseudoVideoSampler:
         means: Tensor | None = None,
         seed: int = 0,
     ):
-        self.vae = vae.eval()
-        self.recipe = recipe or Recipe.named("paper")
-        self.profile = profile or FeatureProfile()
-        self.scorer = scorer
-        if self.recipe.needs_scorer and scorer is None:
-            raise ValueError("the recipe asks for scores: expected a scorer, got none")
-        self.banks = dict(banks or {})
-        lacking = [
-            label for label in self.recipe.needs_banks if label not in self.banks
-        ]
-        if lacking:
-            raise ValueError(
-                f"the recipe's translation {self.recipe.translation!r} asks for a bank "
-                f"of runs of class {lacking[0]}, got none"
-            )
-        self.means = means
-        if self.recipe.translation == "shift" and (
-            means is None or means.shape != (2, self.feature_dim)
-        ):
-            raise ValueError(
-                f"the recipe shifts by class means: expected (2, {self.feature_dim}), "
-                f"got {None if means is None else tuple(means.shape)}"
-            )
+        super().__init__(
+            vae, recipe, profile=profile, scorer=scorer, banks=banks, means=means
+        )
         self.seed = seed
         self.generator = make_generator(seed)
         self.history: History = []
         self.selection: dict[str, Any] = {}
         self.normal = self._own("normal", normal)
         self.abnormal = self._own("abnormal", abnormal)
+        self._moved: dict[str, str] = {}
 
     def _own(self, name: str, source: VideoSource | None) -> VideoSet | None:
         if source is None:
@@ -132,23 +109,6 @@ class PseudoVideoSampler:
             f"{type(self).__name__}(recipe={self.recipe.name!r}, "
             f"feature_dim={self.feature_dim}, {', '.join(counts)})"
         )
-
-    @property
-    def feature_dim(self) -> int:
-        """Feature size D."""
-        return self.vae.config.feature_dim
-
-    @property
-    def device(self) -> torch.device:
-        """Where the model lives."""
-        return self.vae.mean_head.weight.device
-
-    def fingerprint(self) -> str:
-        """Return a short text that differs from one model or recipe to another."""
-        digest = hashlib.sha256(repr((self.recipe, self.profile)).encode())
-        for tensor in self._tensors().values():
-            digest.update(tensor.detach().cpu().numpy().tobytes())
-        return digest.hexdigest()[:16]
 
     def worker_copy(self) -> PseudoVideoSampler:
         """Return a copy on the CPU without sources: what worker processes can hold."""
@@ -282,7 +242,7 @@ class PseudoVideoSampler:
                 sources.tensor(number), label=label, generator=generator
             )
             return pseudo.pseudo_mask, iter((pseudo.features,))
-        read = (_as_tensor(block) for _, block in sources.blocks(number))
+        read = (block_tensor(block) for _, block in sources.blocks(number))
         plan = self._plan(length, read, label, generator)
         crops = torch.empty(sources.num_crops, 0, self.feature_dim, device="cpu")
         base = self._base(crops, plan, label, generator)
@@ -291,151 +251,14 @@ class PseudoVideoSampler:
         blocks = itertools.chain((first,), parts)
         return mask, self._made_in_blocks(blocks, plan, base, label)
 
-    @torch.no_grad()
-    def _made_in_blocks(
-        self,
-        blocks: Iterable[tuple[int, NDArray[np.float32]]],
-        plan: Plan,
-        base: Tensor | None,
-        label: int,
-    ) -> Iterator[Tensor]:
-        for first, block in blocks:
-            features = _as_tensor(block)
-            own = (plan.where >= first) & (plan.where < first + features.shape[1])
-            if own.any():
-                part = plan.part(own, first)
-                source = features.transpose(0, 1)[part.where]  # (M, N, D)
-                start = source if base is None else base.transpose(0, 1)[own]
-                made = self._generate(source, start, [part], label)
-                features.transpose(0, 1)[part.where] = made.to(features)
-            yield features
-
-    def _plan(
-        self,
-        length: int,
-        blocks: Iterable[Tensor],
-        label: int,
-        generator: torch.Generator,
-    ) -> Plan:
-        """Draw the plan of a video of so many snippets, given in blocks."""
-        return draw_plan(
-            length,
-            label,
-            self.recipe,
-            latent_dim=self.vae.config.latent_dim,
-            generator=generator,
-            correlation=self.profile.correlation,
-            suspicious=self._suspicious(blocks, label),
-        )
-
-    def _suspicious(self, blocks: Iterable[Tensor], label: int) -> Tensor | None:
-        """Tell which snippets of a video in blocks to replace, `(T,)`; None are all."""
-        if self.scorer is None or label == ABNORMAL or self.recipe.scope == "all":
-            return None
-        weight = self.vae.mean_head.weight
-        parts = [self.scorer(block.to(weight)).mean(dim=0) for block in blocks]
-        scores = torch.cat(parts)
-        # At least one: a pseudo video is never its source.
-        return (scores > self.profile.suspicious) | (scores == scores.max())
-
-    def _base(
-        self, video: Tensor, plan: Plan, label: int, generator: torch.Generator
-    ) -> Tensor | None:
-        """Return what the generated snippets of a video start from, `(N, M, D)`.
-
-        None are the snippets that they replace.
-        """
-        where = plan.where
-        if self.recipe.translation == "graft":
-            return self.banks[label].draw(video, len(where), generator)
-        if self.recipe.translation == "disturb" and label == ABNORMAL:
-            kinds = len(DISTURBANCES)
-            kind = torch.randint(
-                kinds, (), generator=generator, device=generator.device
-            )
-            return disturb(
-                video,
-                where,
-                DISTURBANCES[int(kind)],
-                bank=self.banks[NORMAL],
-                vae=self.vae,
-                noise=plan.noise[0],
-                generator=generator,
-            )
-        return None
-
-    def _generate(
-        self, source: Tensor, base: Tensor, plans: Sequence[Plan], label: int
-    ) -> Tensor:
-        """Generate snippets by the plans of their videos.
-
-        Args:
-            source: `(M, N, D)`, the snippets that are replaced.
-            base: `(M, N, D)`, what the generated ones start from.
-            plans: Of the videos, of M snippets in all.
-            label: The class that is made.
-        """
-        weight = self.vae.mean_head.weight
-        num_crops = source.shape[1]
-        rows = base.flatten(0, 1).to(weight)  # (M * N, D)
-
-        def spread(values: Tensor) -> Tensor:  # the crops of a snippet share them
-            return values.to(weight).repeat_interleave(num_crops, dim=0)
-
-        strength = spread(torch.cat([plan.strength for plan in plans]))
-        fade = spread(torch.cat([plan.fade for plan in plans]))[:, None]
-        best = best_scores = None
-        for candidate in range(self.recipe.candidates):
-            noise = spread(torch.cat([plan.noise[candidate] for plan in plans]))
-            made = self._translate(rows, noise, strength, label)
-            if self.recipe.taper:
-                kept = source.flatten(0, 1).to(weight)
-                made = kept + fade * (made - kept)
-            made = self._finish(made, label).view_as(source)
-            if self.scorer is None or self.recipe.candidates == 1:
-                return made
-            scores = self.scorer(made).mean(dim=1) * (1 if label == ABNORMAL else -1)
-            if best is None or best_scores is None:
-                best, best_scores = made, scores
-            better = scores > best_scores
-            best = torch.where(better[:, None, None], made, best)
-            best_scores = torch.where(better, scores, best_scores)
-        assert best is not None
-        return best
-
-    def _translate(
-        self, rows: Tensor, noise: Tensor, strength: Tensor, label: int
-    ) -> Tensor:
-        """Translate rows `(M, D)` as the recipe says."""
-        how = self.recipe.translation
-        if how == "disturb" and label == ABNORMAL:
-            return rows  # disturbed already
-        if how in ("swap", "disturb"):
-            return translate_rows(self.vae, rows, noise, label)
-        if how == "shift" and self.means is not None:
-            means = self.means.to(rows)
-            return rows + strength[:, None] * (means[label] - means[1 - label])
-        against = label if how == "graft" else None
-        return translate_rows(
-            self.vae, rows, noise, label, strength=strength, against=against
-        )
-
-    def _finish(self, rows: Tensor, label: int) -> Tensor:
-        """Hold generated snippets `(M, D)` to what real ones look like."""
-        if self.profile.non_negative:
-            rows = rows.clamp(min=0)
-        if self.recipe.norms == "matched" and self.profile.generated_norms:
-            rows = self.profile.match_norms(rows, label)
-        return functional.normalize(rows, dim=1) if self.profile.unit_norm else rows
-
-    def _calibrate(self) -> None:
+    def _calibrate(self, progress: bool | None) -> None:
         """Learn how the norms of generated snippets spread, to match them."""
         tables: list[Table] = [(), ()]
         for label in (NORMAL, ABNORMAL):
             if (self.normal, self.abnormal)[1 - label] is None:
                 continue
             sources, norms = self.sources(label), []
-            for number in range(len(sources)):
+            for number in track(range(len(sources)), "norms", show=progress):
                 mask, blocks = self.sample_source(
                     number,
                     label=label,
@@ -455,9 +278,12 @@ class PseudoVideoSampler:
         videos = self.normal if label == ABNORMAL else self.abnormal
         if videos is None:
             which = "normal" if label == ABNORMAL else "abnormal"
+            moved = self._moved.get(which)
+            why = f" (it was fitted on {moved}, which is not there)" if moved else ""
             raise ValueError(
                 f"the sampler has no {which} videos to make pseudo videos of class "
-                f"{label} of: give {which}= to from_pretrained, or use sample"
+                f"{label} of{why}: give {which}= to from_pretrained, --{which} to a "
+                "command, or use sample"
             )
         return videos
 
@@ -607,7 +433,12 @@ class PseudoVideoSampler:
                 folder, normal=normal, abnormal=abnormal, device=device
             )
         sampler = cls._of_fitted(
-            fitted, recipe=chosen, normal=normal, abnormal=abnormal, seed=seed
+            fitted,
+            recipe=chosen,
+            normal=normal,
+            abnormal=abnormal,
+            seed=seed,
+            progress=progress,
         )
         if folder is not None and state_path is not None:
             sampler.save_pretrained(folder)
@@ -625,6 +456,7 @@ class PseudoVideoSampler:
         normal: VideoSet | None,
         abnormal: VideoSet | None,
         seed: int,
+        progress: bool | None,
     ) -> PseudoVideoSampler:
         """Make a sampler of what was learned of its videos."""
         sampler = cls(
@@ -639,12 +471,12 @@ class PseudoVideoSampler:
             seed=seed,
         )
         if recipe.norms == "matched":
-            sampler._calibrate()
+            sampler._calibrate(progress)
         sampler.history = fitted.history
         sampler.selection = fitted.selection.to_dict()
         return sampler
 
-    def renewed(self, fitted: Fitted) -> PseudoVideoSampler:
+    def renewed(self, fitted: Fitted, *, progress: bool | None) -> PseudoVideoSampler:
         """Return a sampler of the same recipe and videos with what was learned anew."""
         sampler = self._of_fitted(
             fitted,
@@ -652,6 +484,7 @@ class PseudoVideoSampler:
             normal=self.normal,
             abnormal=self.abnormal,
             seed=self.seed,
+            progress=progress,
         )
         sampler.history = [*self.history, *fitted.history]
         return sampler
@@ -686,17 +519,6 @@ class PseudoVideoSampler:
                 do not fit them or select nothing.
         """
         return refresh(self, scores, epochs=epochs, guard=guard, progress=progress)
-
-    def _tensors(self) -> dict[str, Tensor]:
-        parts: dict[str, dict[str, Tensor]] = {}
-        if self.scorer is not None:
-            parts["scorer"] = self.scorer.state_dict()
-        for label, bank in self.banks.items():
-            parts[f"bank-{CLASS_NAMES[label]}"] = bank._asdict()
-        if self.means is not None:
-            parts["means"] = dict(zip(CLASS_NAMES.values(), self.means, strict=True))
-        beside = {f"{p}.{k}": v for p, own in parts.items() for k, v in own.items()}
-        return {**self.vae.state_dict(), **beside}
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write a checkpoint to a folder, replacing an old one in one step.
@@ -766,12 +588,16 @@ class PseudoVideoSampler:
                 raise KeyError("the scorer or the banks that the recipe asks for")
         except (TypeError, KeyError, ValueError) as error:
             raise CheckpointError(f"{folder}: an entry is broken: {error}") from error
+        moved: dict[str, str] = {}
         try:
+            sources = {
+                name: _find(name, config["sources"][name], given, moved)
+                for name, given in (("normal", normal), ("abnormal", abnormal))
+            }
             sampler = cls(
                 vae,
                 recipe=recipe,
-                normal=_find(config["sources"]["normal"], normal),
-                abnormal=_find(config["sources"]["abnormal"], abnormal),
+                **sources,
                 profile=FeatureProfile.from_dict(config["profile"]),
                 scorer=scorer,
                 banks=banks,
@@ -781,6 +607,7 @@ class PseudoVideoSampler:
         except (TypeError, KeyError, ValueError) as error:
             raise CheckpointError(f"{folder}: an entry is broken: {error}") from error
         sampler.history, sampler.selection = config["history"], config["selection"]
+        sampler._moved = moved
         return sampler
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
@@ -836,15 +663,15 @@ def _read_means(saved: Mapping[str, Tensor] | None) -> Tensor | None:
     return torch.stack([saved[name].float() for name in CLASS_NAMES.values()])
 
 
-def _as_tensor(block: NDArray[np.float32]) -> Tensor:
-    return torch.from_numpy(np.array(block, order="C"))
-
-
-def _find(saved: Any, given: VideoSource | None) -> VideoSource | None:
-    """Take the videos given, else those that were saved if they are still there."""
+def _find(
+    name: str, saved: Any, given: VideoSource | None, moved: dict[str, str]
+) -> VideoSource | None:
+    """Take the videos given, else those saved; note a file that is no longer there."""
     if given is not None or saved is None:
         return given
     files = [Path(file) for file in saved["files"]]
-    if not all(file.is_file() for file in files):
+    lost = next((file for file in files if not file.is_file()), None)
+    if lost is not None:
+        moved[name] = printable(str(lost))
         return None
     return VideoSet(files, layout=saved["layout"], key=saved["key"])

@@ -81,9 +81,10 @@ class Shard(NamedTuple):
         path = folder / RECORDS / f"{self.number:05d}.json"
         try:
             record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):
+            is_one = all(type(facts["bytes"]) is int for facts in record.values())
+        except (FileNotFoundError, ValueError, AttributeError, LookupError, TypeError):
             return None
-        return record
+        return record if is_one else None
 
     def finished(self, folder: Path) -> bool:
         """Whether all files are there, in the size that they were written in."""

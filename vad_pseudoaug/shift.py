@@ -6,11 +6,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .extras import track
 from .selection import Selection
 from .videos import VideoSet
 
 
-def class_means(normal: VideoSet, abnormal: VideoSet, selection: Selection) -> Tensor:
+def class_means(
+    normal: VideoSet,
+    abnormal: VideoSet,
+    selection: Selection,
+    *,
+    progress: bool | None = False,
+) -> Tensor:
     """Return the mean normal and the mean selected abnormal snippet, `(2, D)`.
 
     In one pass, some snippets at a time.
@@ -21,7 +28,7 @@ def class_means(normal: VideoSet, abnormal: VideoSet, selection: Selection) -> T
     means = []
     for videos, masks in ((normal, None), (abnormal, selection.masks)):
         count, total = 0, np.zeros(videos.feature_dim)
-        for number in range(len(videos)):
+        for number in track(range(len(videos)), "class means", show=progress):
             for first, block in videos.blocks(number):
                 rows = block
                 if masks is not None:

@@ -449,7 +449,9 @@ def _save_state(
 
 
 def _differences(saved: str, run: Mapping[str, Any]) -> str:
-    """Name the choices in which two runs differ, else say that the data do."""
+    """Name the choices in which two runs differ, or that the data do; else nothing."""
+    if saved == json.dumps(run, sort_keys=True):
+        return ""
     old, new = json.loads(saved), {"seed": run["seed"], **run["recipe"]}
     old = {"seed": old.get("seed"), **old.get("recipe", {})}
     named = [f"{k} ({old.get(k)}, now {v})" for k, v in new.items() if old.get(k) != v]
@@ -464,17 +466,24 @@ def _load_state(
     best: _Best,
 ) -> History:
     state, meta = read_tensors(path)
-    if meta.get("run") != json.dumps(run, sort_keys=True):
+    try:
+        differences = _differences(meta["run"], run)
+        history: History = json.loads(meta["history"])
+        if not differences:
+            _set_state(model, optimiser, state)
+            for entry in history:
+                if "validation" in entry:
+                    best.note(entry["validation"])
+    except (AttributeError, LookupError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(
-            f"{path}: the state of another run, which differs in "
-            f"{_differences(meta.get('run', '{}'), run)}; delete it to start anew, or "
-            "repeat that run's choices to go on with it"
+            f"{path}: not readable as the state of a run, delete it to start anew: "
+            f"{error}"
+        ) from error
+    if differences:
+        raise CheckpointError(
+            f"{path}: the state of another run, which differs in {differences}; delete "
+            "it to start anew, or repeat that run's choices to go on with it"
         )
-    _set_state(model, optimiser, state)
-    history: History = json.loads(meta["history"])
-    for entry in history:
-        if "validation" in entry:
-            best.note(entry["validation"])
     found = {k.removeprefix("best."): v for k, v in state.items() if k[:5] == "best."}
     best.weights = found
     return history
