@@ -29,7 +29,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from peers import pythae_vae
+from torch import Tensor
 
 from vad_pseudoaug import MultiTaskVAE, PseudoVideoSampler, VAEConfig
 from vad_pseudoaug.randomness import make_generator
@@ -73,35 +74,11 @@ def snippet_loop(sampler: PseudoVideoSampler, video: Tensor, label: int) -> Way:
 def pythae_sampler(config: VAEConfig, rows: int) -> Way | None:
     """Return pythae's sampler of a decoder of the same widths."""
     try:
-        from pythae.models import VAE
-        from pythae.models import VAEConfig as Config
-        from pythae.models.base.base_utils import ModelOutput
-        from pythae.models.nn import BaseDecoder, BaseEncoder
         from pythae.samplers import NormalSampler
+
+        model = pythae_vae(config)
     except ImportError:
         return None
-    widths = (config.latent_dim, *reversed(config.hidden_dims), config.feature_dim)
-
-    class Encoder(BaseEncoder):  # type: ignore[misc]
-        def forward(self, x: Tensor) -> Any:
-            raise NotImplementedError("nothing is encoded here")
-
-    class Decoder(BaseDecoder):  # type: ignore[misc]
-        def __init__(self) -> None:
-            super().__init__()
-            layers: list[nn.Module] = []
-            for pair in itertools.pairwise(widths):
-                layers += [nn.Linear(*pair), nn.ReLU()]
-            self.layers = nn.Sequential(*layers[:-1])
-
-        def forward(self, z: Tensor) -> Any:
-            return ModelOutput(reconstruction=self.layers(z))
-
-    model = VAE(
-        Config(input_dim=(config.feature_dim,), latent_dim=config.latent_dim),
-        encoder=Encoder(),
-        decoder=Decoder(),
-    )
     sampler = NormalSampler(model=model)
 
     def run() -> None:

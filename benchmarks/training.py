@@ -28,7 +28,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from peers import pythae_vae
+from torch import Tensor
 
 from vad_pseudoaug import MultiTaskVAE, Recipe, VAEConfig, VideoSet
 from vad_pseudoaug.selection import select_above
@@ -74,49 +75,12 @@ def pythae_epoch(
     """Return an epoch of pythae's trainer; None where it is not installed."""
     try:
         from pythae.data.datasets import BaseDataset
-        from pythae.models import VAE
-        from pythae.models import VAEConfig as Config
-        from pythae.models.base.base_utils import ModelOutput
-        from pythae.models.nn import BaseDecoder, BaseEncoder
         from pythae.trainers import BaseTrainer, BaseTrainerConfig
+
+        model = pythae_vae(config)
     except ImportError:
         return None
 
-    def hidden(widths: tuple[int, ...]) -> list[nn.Module]:
-        return [
-            layer
-            for pair in itertools.pairwise(widths)
-            for layer in (nn.Linear(*pair), nn.ReLU())
-        ]
-
-    widths = (config.feature_dim, *config.hidden_dims)
-
-    class Encoder(BaseEncoder):  # type: ignore[misc]
-        def __init__(self) -> None:
-            super().__init__()
-            self.hidden = nn.Sequential(*hidden(widths))
-            self.mean = nn.Linear(widths[-1], config.latent_dim)
-            self.log_var = nn.Linear(widths[-1], config.latent_dim)
-
-        def forward(self, x: Tensor) -> Any:
-            h = self.hidden(x)
-            return ModelOutput(embedding=self.mean(h), log_covariance=self.log_var(h))
-
-    class Decoder(BaseDecoder):  # type: ignore[misc]
-        def __init__(self) -> None:
-            super().__init__()
-            layers = hidden((config.latent_dim, *reversed(widths[1:])))
-            layers.append(nn.Linear(widths[1], config.feature_dim))
-            self.layers = nn.Sequential(*layers)
-
-        def forward(self, z: Tensor) -> Any:
-            return ModelOutput(reconstruction=self.layers(z))
-
-    model = VAE(
-        Config(input_dim=(config.feature_dim,), latent_dim=config.latent_dim),
-        encoder=Encoder(),
-        decoder=Decoder(),
-    )
     trainer = BaseTrainer(
         model=model,
         train_dataset=BaseDataset(snippets, torch.ones(len(snippets))),

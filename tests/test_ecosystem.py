@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import DataLoader
 
-from hosts import FEATURE_DIM, RtfmDataset
+from hosts import FEATURE_DIM, RtfmDataset, rtfm_loaders
 from vad_pseudoaug import PseudoVideoSampler
 
 PAGE = Path(__file__).parent.parent / "docs" / "ecosystem.md"
@@ -24,13 +23,6 @@ SMALL = {
     "normal_quantile": 0.5,
     "progress": False,
 }
-
-
-def loaders():
-    return [
-        DataLoader(RtfmDataset(6, label), batch_size=2, shuffle=True)
-        for label in (0.0, 1.0)
-    ]
 
 
 def lightning_names():
@@ -53,7 +45,7 @@ def lightning_names():
 
     class Data(pl.LightningDataModule):
         def train_dataloader(self):
-            return loaders()
+            return rtfm_loaders()
 
     return {"model": Model(), "datamodule": Data()}
 
@@ -79,7 +71,7 @@ def test_the_blocks_run(block, tmp_path, monkeypatch, request):
         "X": [rng.random((6, FEATURE_DIM), dtype=np.float32) for _ in range(9)],
         "y": [0] * 6 + [1] * 3,
     }
-    names["train_nloader"], names["train_aloader"] = loaders()
+    names["train_nloader"], names["train_aloader"] = rtfm_loaders()
     if "Trainer" in block:
         names |= lightning_names()
     if "hub" in block:

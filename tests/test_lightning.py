@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from hosts import FEATURE_DIM, RtfmDataset
+from hosts import FEATURE_DIM, RtfmDataset, rtfm_loaders
 from vad_pseudoaug import PseudoVideoSampler
 from vad_pseudoaug.adapters import lightning, mixed
 
@@ -30,16 +30,9 @@ SMALL = {
 }
 
 
-def loaders():
-    return [
-        DataLoader(RtfmDataset(8, label), batch_size=4, shuffle=True)
-        for label in (0.0, 1.0)
-    ]
-
-
 class Data(pl.LightningDataModule):
     def train_dataloader(self):
-        return loaders()
+        return rtfm_loaders()
 
 
 class Host(pl.LightningModule):
@@ -65,7 +58,7 @@ class Host(pl.LightningModule):
 
 class HostWithLoaders(Host):
     def train_dataloader(self):
-        return loaders()
+        return rtfm_loaders()
 
 
 def score(module, features):
@@ -106,7 +99,7 @@ def plain():
 @pytest.mark.parametrize("source", ["data module", "module", "loaders"])
 def test_pseudo_videos_are_in_the_batches_from_the_first_epoch(sampler, plain, source):
     own = lightning.callback(sampler, p=1)
-    given = loaders()
+    given = rtfm_loaders()
     host = HostWithLoaders() if source == "module" else Host()
     trainer, host = run([own], host, data=given if source == "loaders" else None)
     assert len(host.batches) == 6
@@ -176,7 +169,7 @@ def test_what_is_refreshed_is_mixed_in(monkeypatch):
 
 def test_a_copy_of_an_attached_loader_is_attached_to_anew(sampler):
     own = lightning.callback(fitted(), p=1, refresh_every=1, scores=score)
-    given = loaders()
+    given = rtfm_loaders()
     own._mix(given)
 
     class Trainer:

@@ -38,6 +38,14 @@ class RtfmDataset:
         return self.features[index], torch.tensor(self.label)
 
 
+def rtfm_loaders(num_videos: int = 8, batch_size: int = 4) -> list[DataLoader]:
+    """Normal and abnormal loader, shuffled, as RTFM makes them."""
+    return [
+        DataLoader(RtfmDataset(num_videos, label), batch_size, shuffle=True)
+        for label in (0.0, 1.0)
+    ]
+
+
 class Items:
     """Any items, as a dataset with attributes of its own."""
 
