@@ -381,6 +381,9 @@ def test_one_class_has_no_scores(videos, choice):
         PseudoVideoSampler.fit(videos[0], recipe="paper")
 
 
-def test_rates_of_pseudo_normal_videos_are_shares():
-    with pytest.raises(ValueError, match=r"normal_rate: expected a value in \[0, 1\]"):
-        Recipe.named(normal_rate=1.5)
+def test_rates_of_pseudo_videos_are_shares():
+    for name in ("normal_rate", "abnormal_rate"):
+        with pytest.raises(ValueError, match=rf"{name}: expected a value in \[0, 1\]"):
+            Recipe.named(**{name: 1.5})
+    with pytest.raises(ValueError, match="one of them must be above 0"):
+        Recipe.named("robust", abnormal_rate=0.0)

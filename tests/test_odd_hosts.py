@@ -84,9 +84,11 @@ def test_batch_iterables_inert_warm_up_ratio_and_videos(vae):
     assert (len(normal), len(abnormal)) == (8, 8)
 
 
+@pytest.mark.parametrize("made", [0, 1])
 @pytest.mark.parametrize("normal_first", [True, False])
-def test_batches_of_a_recipe_that_makes_no_pseudo_normal_videos(vae, normal_first):
-    sampler = PseudoVideoSampler(vae, recipe=Recipe.named(normal_rate=0.0))
+def test_batches_of_a_recipe_that_makes_one_class_alone(vae, normal_first, made):
+    rates = {"normal_rate": 1.0 - made, "abnormal_rate": 1.0 * made}
+    sampler = PseudoVideoSampler(vae, recipe=Recipe.named(**rates))
     plain = [features for features, _ in hosts.BatchIterable()]
     loader = hosts.BatchIterable()
     handle = batches.attach(loader, sampler, normal_first=normal_first, p=1)
@@ -94,7 +96,8 @@ def test_batches_of_a_recipe_that_makes_no_pseudo_normal_videos(vae, normal_firs
         for first, (new, old) in enumerate(
             zip(features.chunk(2), before.chunk(2), strict=True)
         ):
-            assert torch.equal(new, old) == (bool(first) is not normal_first)
+            label = int(bool(first) is normal_first)
+            assert torch.equal(new, old) == (label != made)
     assert handle.stats() == {"seen": 40, "replaced": 20}
 
 

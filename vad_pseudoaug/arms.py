@@ -343,10 +343,14 @@ def _smote(training: Training, arm: Arm) -> Makers:
 def _recipe(training: Training, arm: Arm) -> Makers:
     """Pseudo videos of a sampler that learned by the recipe of this name."""
     sampler = _fit(training, arm.kind, arm.choices)
-    num_abnormal = len(training.sets[ABNORMAL])
-    rate = (arm.per_video or 0.0) * sampler.recipe.rate(NORMAL)
-    count = count_pseudo_videos(num_abnormal, rate)
-    return _pseudo(training, sampler, {NORMAL: count})
+    counts = {
+        label: count_pseudo_videos(
+            len(training.sets[1 - label]),
+            (arm.per_video or 0.0) * sampler.recipe.rate(label),
+        )
+        for label in (NORMAL, ABNORMAL)
+    }
+    return _pseudo(training, sampler, counts)
 
 
 def _auto(training: Training, arm: Arm) -> Makers:
@@ -387,7 +391,7 @@ def _fit(
 def _pseudo(
     training: Training, sampler: PseudoVideoSampler, counts: Mapping[int, int]
 ) -> Makers:
-    """Make pseudo videos, of some classes so many."""
+    """Make pseudo videos, of each class so many."""
 
     def make(label: int, source: int, number: int) -> Video:
         made = sampler.sample(
@@ -399,7 +403,7 @@ def _pseudo(
         return video
 
     return {
-        label: maker._replace(number=counts.get(label))
+        label: maker._replace(number=counts[label])
         for label, maker in _other_class(training, make).items()
     }
 

@@ -128,7 +128,10 @@ class Recipe:
         2.0, "pseudo videos per real video; below 1, a random part of the videos"
     )
     normal_rate: float = _choice(
-        1.0, "pseudo normal videos to each pseudo abnormal one; 0 makes none unasked"
+        1.0, "share of the pseudo normal videos to make; 0 makes none unasked"
+    )
+    abnormal_rate: float = _choice(
+        1.0, "share of the pseudo abnormal videos to make; 0 makes none unasked"
     )
 
     def __post_init__(self) -> None:
@@ -168,6 +171,7 @@ class Recipe:
             "kl_warmup",
             "share_spread",
             "normal_rate",
+            "abnormal_rate",
         ):
             value = getattr(self, name)
             if value > 1:
@@ -176,6 +180,10 @@ class Recipe:
             value = getattr(self, name)
             if value >= 1:
                 raise ValueError(f"{name}: expected a value in [0, 1), got {value}")
+        if not self.normal_rate and not self.abnormal_rate:
+            raise ValueError(
+                "normal_rate and abnormal_rate: one of them must be above 0"
+            )
         if self.min_strength > self.max_strength:
             raise ValueError(
                 f"expected min_strength <= max_strength, got {self.min_strength} and "
@@ -184,7 +192,7 @@ class Recipe:
 
     def rate(self, label: int) -> float:
         """Return the factor on the number of pseudo videos of a class, at most 1."""
-        return self.normal_rate if label == 0 else 1.0
+        return self.normal_rate if label == 0 else self.abnormal_rate
 
     @property
     def learns_abnormal(self) -> bool:
