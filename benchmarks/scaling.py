@@ -23,24 +23,20 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from training import write_videos
 
-FEATURE_DIM, LENGTH, NUM_VIDEOS = 2048, 128, 16
+NUM_VIDEOS = 16
 CHOICES = "--recipe paper --threshold 0 --baseline-epochs 1 --batching mixed "
 CHOICES += "--batch-size 1024"
 
 
-def write_videos(folder: Path) -> list[str]:
+def write_lists(folder: Path) -> list[str]:
     """Write videos and lists; return the options that name the lists."""
-    rng = np.random.default_rng(0)
+    files = write_videos(folder, NUM_VIDEOS)
     options = []
-    for kind in ("normal", "abnormal"):
-        rows = []
-        for number in range(NUM_VIDEOS // 2):
-            file = folder / f"{kind}{number}.npy"
-            np.save(file, rng.random((LENGTH, FEATURE_DIM), dtype=np.float32) ** 4)
-            rows.append(f"{file.name}\n")
-        (folder / f"{kind}.list").write_text("".join(rows), encoding="utf-8")
+    for first, kind in enumerate(("normal", "abnormal")):
+        rows = "".join(f"{file.name}\n" for file in files[first::2])
+        (folder / f"{kind}.list").write_text(rows, encoding="utf-8")
         options += [f"--{kind}", str(folder / f"{kind}.list")]
     return options
 
@@ -74,7 +70,7 @@ def main() -> None:
     times: dict[int, list[float]] = {count: [] for count in options.processes}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        videos = write_videos(folder)
+        videos = write_lists(folder)
         common = [*videos, *CHOICES.split(), f"--steps-per-epoch={options.steps}"]
         for turn in range(options.rounds):
             for count, own in times.items():

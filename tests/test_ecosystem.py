@@ -45,7 +45,7 @@ def lightning_names():
 
     class Data(pl.LightningDataModule):
         def train_dataloader(self):
-            return rtfm_loaders()
+            return rtfm_loaders(6, 2)
 
     return {"model": Model(), "datamodule": Data()}
 
@@ -71,7 +71,7 @@ def test_the_blocks_run(block, tmp_path, monkeypatch, request):
         "X": [rng.random((6, FEATURE_DIM), dtype=np.float32) for _ in range(9)],
         "y": [0] * 6 + [1] * 3,
     }
-    names["train_nloader"], names["train_aloader"] = rtfm_loaders()
+    names["train_nloader"], names["train_aloader"] = rtfm_loaders(6, 2)
     if "Trainer" in block:
         names |= lightning_names()
     if "hub" in block:

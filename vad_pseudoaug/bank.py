@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from .checkpoint import CheckpointError
 from .extras import track
+from .items import copied
 from .randomness import make_generator
 from .selection import runs_of
 from .videos import VideoSet
@@ -121,8 +122,7 @@ def build_bank(
         video, start, end = places[number]
         part = slice(start, end)
         found = videos.rows(video, lambda _, part=part: part)  # type: ignore[misc]
-        run = torch.from_numpy(np.array(found, order="C"))
-        runs[row, :, : end - start] = run
+        runs[row, :, : end - start] = copied(found)
         lengths[row] = end - start
     half = runs.half()
     return Bank(half if bool(half.isfinite().all()) else runs, lengths)

@@ -285,6 +285,7 @@ class Baseline(nn.Module):
         training = pooled.rows(split.train_normal, split.train_abnormal)
         held_out = pooled.rows(split.validation_normal, split.validation_abnormal)
         features, labels = torch.from_numpy(pooled.features), pooled.labels[training]
+        judged = features[held_out].to(device)
         model = cls(
             features.shape[-1],
             hidden_dims=recipe.baseline_hidden_dims,
@@ -313,7 +314,7 @@ class Baseline(nn.Module):
                 entry = {"loss": total / len(training)}
                 if len(held_out):
                     with torch.no_grad():
-                        scores = model.video_score(features[held_out].to(device))
+                        scores = model.video_score(judged)
                         loss = video_loss(scores, pooled.labels[held_out].to(device))
                     entry["validation_loss"] = loss.item()
                 model.history.append(entry)

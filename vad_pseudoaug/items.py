@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from .features import Layout, as_float32, to_canonical
@@ -70,7 +71,7 @@ class ItemFormat:
             array = array[:, : (rows[-1] + 1 if len(rows) else 1)]
         elif self.length is not None:
             array = array[:, : max(1, int(item[self.length]))]
-        return torch.from_numpy(np.array(as_float32(array, name=name), order="C"))
+        return copied(as_float32(array, name=name))
 
     def write(self, features: Tensor, pseudo: Tensor) -> Tensor:
         """Put generated features into those of their source, both `(N, T, ...)`."""
@@ -270,3 +271,8 @@ def _like(old: Any, value: int) -> Any:
     if isinstance(old, np.ndarray):
         return np.full_like(old, value)
     return type(old)(value)
+
+
+def copied(array: NDArray[np.float32]) -> Tensor:
+    """Copy an array, which may be read only or a view of a file, into a tensor."""
+    return torch.from_numpy(np.array(array, order="C"))

@@ -14,13 +14,14 @@ from torch.nn import functional
 from .bank import Bank
 from .baseline import Baseline
 from .generation import Plan, draw_plan, translate_rows
+from .items import copied
 from .one_class import DISTURBANCES, disturb
 from .profile import FeatureProfile
 from .recipe import Recipe
 from .vae import ABNORMAL, CLASS_NAMES, NORMAL, MultiTaskVAE
 
 
-class Maker:
+class SnippetMaker:
     """Makes snippets by a recipe, with all that the recipe asks for.
 
     Args:
@@ -163,7 +164,7 @@ class Maker:
     ) -> Iterator[Tensor]:
         """Carry out the plan of a video that comes in blocks `(N, t, D)`."""
         for first, block in blocks:
-            features = block_tensor(block)
+            features = copied(block)
             own = (plan.where >= first) & (plan.where < first + features.shape[1])
             if own.any():
                 part = plan.part(own, first)
@@ -236,8 +237,3 @@ class Maker:
         if self.recipe.norms == "matched" and self.profile.generated_norms:
             rows = self.profile.match_norms(rows, label)
         return functional.normalize(rows, dim=1) if self.profile.unit_norm else rows
-
-
-def block_tensor(block: NDArray[np.float32]) -> Tensor:
-    """Copy a block of a file, which may be read only, into a tensor."""
-    return torch.from_numpy(np.array(block, order="C"))

@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -33,8 +32,8 @@ from .generation import (
     order_sources,
 )
 from .hub import pull, push
-from .items import as_tensor
-from .making import Maker, block_tensor
+from .items import as_tensor, copied
+from .making import SnippetMaker
 from .processes import Processes
 from .profile import FeatureProfile, Table, quantile_table
 from .randomness import make_generator
@@ -45,7 +44,7 @@ from .vae import ABNORMAL, CLASS_NAMES, NORMAL, MultiTaskVAE, split_tensors
 from .videos import VideoSet, VideoSource, as_pair
 
 
-class PseudoVideoSampler(Maker):
+class PseudoVideoSampler(SnippetMaker):
     """Makes pseudo normal and pseudo abnormal videos of real ones.
 
     Args:
@@ -242,7 +241,7 @@ class PseudoVideoSampler(Maker):
                 sources.tensor(number), label=label, generator=generator
             )
             return pseudo.pseudo_mask, iter((pseudo.features,))
-        read = (block_tensor(block) for _, block in sources.blocks(number))
+        read = (copied(block) for _, block in sources.blocks(number))
         plan = self._plan(length, read, label, generator)
         crops = torch.empty(sources.num_crops, 0, self.feature_dim, device="cpu")
         base = self._base(crops, plan, label, generator)
@@ -342,7 +341,7 @@ class PseudoVideoSampler(Maker):
             device="cpu",
         )
         for padded, video in zip(batch, videos, strict=True):
-            padded[:, : video.shape[1]] = torch.from_numpy(np.array(video, order="C"))
+            padded[:, : video.shape[1]] = copied(video)
         pseudo = self.sample(batch, label=label, generator=generator, lengths=lengths)
         return pseudo._replace(
             source=torch.tensor(order, dtype=torch.int64, device="cpu")

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, Subset
@@ -21,7 +20,7 @@ from .features import (
     read_list,
     to_canonical,
 )
-from .items import detect_format
+from .items import copied, detect_format
 from .pooling import blocks, to_segments
 from .randomness import preserved_global_rng
 
@@ -211,7 +210,7 @@ class VideoSet(Sequence[NDArray[np.float32]]):
 
     def tensor(self, index: int) -> Tensor:
         """Return video `index` as a float32 CPU tensor `(N, T, D)`, a copy."""
-        return torch.from_numpy(np.array(self[index], order="C"))
+        return copied(self[index])
 
 
 def check_sequence(source: Any, *, name: str) -> None:
