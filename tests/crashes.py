@@ -61,7 +61,7 @@ TINY = (
 CHOICES = ["--recipe=paper"] + [f"--{c.replace('_', '-')}" for c in TINY.split(",")]
 COMMANDS = {
     "fit": ["fit", *LISTS, *CHOICES, "-o", "run"],
-    "generate": ["generate", "run", "--per-video=4", "-o", "pseudo"],
+    "generate": ["generate", "run", "--per-video=4", "--relative", "-o", "pseudo"],
     "check": ["check", "run"],
     "compare": [
         *(

@@ -123,12 +123,12 @@ def test_too_few_videos_are_refused(few_draws, fit, many_videos):
 def test_a_refit_leaves_out_a_share_of_each_class(write, fit):
     files = write()
     sampler = fit(*files)
-    refitted, *held_out = refit_on_part(sampler, share=0.3)
+    refitted, *held_out = refit_on_part(sampler, share=0.4)
     assert refitted.recipe == sampler.recipe
     assert refitted.seed == sampler.seed
     kept = refitted.sources(ABNORMAL), refitted.sources(NORMAL)
     for own, left_out, all_files in zip(kept, held_out, files, strict=True):
-        assert (len(own), len(left_out)) == (7, 3)
+        assert (len(own), len(left_out)) == (6, 4)
         assert not names(own) & names(left_out)
         assert names(own) | names(left_out) == {file.name for file in all_files}
 

@@ -1,6 +1,8 @@
 """The command line, in process; and the files that `generate` writes."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -71,7 +73,7 @@ def test_fit_then_generate(lists, capsys):
     sources = read_list(lists / "normal.list")
     for number, path in enumerate(written):
         pseudo, source = read_features(path), read_features(sources[number % 8])
-        mask = np.load(path.with_suffix(".mask.npy"))
+        mask = np.load(lists / "pseudo" / "masks" / "pseudo_abnormal" / path.name)
         assert pseudo.shape == source.shape
         assert np.array_equal(pseudo[:, ~mask], source[:, ~mask])
         assert mask.sum() == max(1, len(mask) // 2)
@@ -93,7 +95,7 @@ def test_generate_refuses_a_folder_of_another_run(lists, capsys):
     generate(lists)
     before = contents(lists / "pseudo")
     assert generate(lists, "--seed", "1") == 2
-    assert "another run, sources or choices" in capsys.readouterr().err
+    assert "which differs in seed (0, now 1)" in capsys.readouterr().err
     assert contents(lists / "pseudo") == before
 
 
@@ -153,6 +155,160 @@ def test_ctrl_c_says_how_to_go_on(lists, capsys, monkeypatch):
     assert "goes on from here" in capsys.readouterr().err
 
 
+def test_a_run_of_other_choices_is_not_overwritten(lists, capsys, monkeypatch):
+    assert fit(lists) == 0
+    first = contents(lists / "run")
+    capsys.readouterr()
+    with monkeypatch.context() as patch:
+        patch.setattr("vad_pseudoaug.fitting.train_vae", None)  # nothing is trained
+        assert fit(lists) == 0
+        assert "run: is there already" in capsys.readouterr().out
+        for more in ([], ["--dry-run"]):
+            assert fit(lists, "--epochs", "3", *more) == 2
+            error = capsys.readouterr().err
+            assert "a run that differs in epochs (2, now 3); take another" in error
+        for other, named in (("normal", "normal"), ("abnormal", "normal, abnormal")):
+            (lists / f"{other}.list").write_text(f"{other}0.npy\n{other}1.npy\n")
+            assert fit(lists) == 2
+            assert f"differs in {named}; take" in capsys.readouterr().err
+    assert contents(lists / "run") == first
+    assert fit(lists, "--epochs", "3", "--overwrite") == 0
+    assert contents(lists / "run") != first
+
+
+def test_an_unfinished_run_of_other_choices_is_refused_at_once(
+    lists, capsys, monkeypatch
+):
+    def stop(*arguments, **options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("vad_pseudoaug.fitting.measure_fit", stop)
+        assert fit(lists) == 130
+        patch.setattr("vad_pseudoaug.fitting.select_snippets", None)
+        for more in ([], ["--dry-run"]):
+            assert fit(lists, "--epochs", "3", *more) == 2
+            assert "differs in epochs (2, now 3); delete" in capsys.readouterr().err
+    assert fit(lists, "--epochs", "3", "--overwrite", "--dry-run") == 0
+    assert (lists / "run" / "training.safetensors").exists()
+    assert fit(lists, "--epochs", "3", "--overwrite") == 0
+
+
+def test_what_would_fail_after_the_work_fails_before_it(lists, capsys, monkeypatch):
+    (lists / "run").write_text("a file")
+    monkeypatch.setattr("vad_pseudoaug.sampler.fit_vae", None)
+    for more in ([], ["--dry-run"]):
+        assert fit(lists, *more) == 2
+        assert "expected a folder" in capsys.readouterr().err
+    (lists / "run").unlink()
+    for more in ([], ["--dry-run"]):
+        assert fit(lists, "--device", "tpu", *more) == 2
+        assert "device 'tpu'" in capsys.readouterr().err
+        assert fit(lists, "--recipe", "mean-shift", "--share", "2", *more) == 2
+        assert "share: expected" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--per-video", "-1"], "per_video: expected a number above 0"),
+        (["--per-video", "nan"], "per_video: expected a number above 0"),
+        (["--per-video", "1e9"], "at most 1000, got 1000000000.0"),
+        (["--per-video", "0.01"], "makes no video of these sources"),
+        (["--layout", "TD"], "'TD' has no axis for 2 crops"),
+        (["--rank", "3", "--world-size", "2"], "0 <= rank < world_size"),
+    ],
+)
+def test_generate_refuses_with_and_without_a_dry_run(lists, capsys, more, message):
+    fit(lists)
+    for dry in ([], ["--dry-run"]):
+        assert generate(lists, *more, *dry) == 2
+        assert message in capsys.readouterr().err
+        assert not (lists / "pseudo").exists()
+
+
+def test_a_dry_run_of_generate_looks_at_what_is_there(lists, capsys):
+    fit(lists)
+    generate(lists)
+    capsys.readouterr()
+    assert generate(lists, "--dry-run") == 0
+    assert "28 of them are there" in capsys.readouterr().out
+    assert generate(lists, "--dry-run", "--dtype", "float16") == 2
+    assert "dtype (float32, now float16)" in capsys.readouterr().err
+
+
+def test_rows_are_good_in_a_list_anywhere(lists, tmp_path):
+    fit(lists)
+    generate(lists)
+    rows = (lists / "pseudo" / "pseudo_abnormal.list").read_text().splitlines()
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "train.list").write_text("".join(f"{row}\n" for row in rows))
+    assert len(read_list(elsewhere / "train.list")) == len(rows) == 16
+    generate(lists, "--relative")
+    rows = (lists / "pseudo" / "pseudo_abnormal.list").read_text().splitlines()
+    assert rows[0].startswith("pseudo_abnormal/00000_")
+
+
+def test_recipes_without_pseudo_normal_videos_write_no_list_of_them(lists, capsys):
+    assert fit(lists, "--normal-rate", "0") == 0
+    assert generate(lists) == 0
+    assert "no pseudo normal videos" in capsys.readouterr().out
+    assert not (lists / "pseudo" / "pseudo_normal.list").exists()
+    assert generate(lists, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["normal_list"] is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["fit", "--normal", "a", "--out", "b"], "required: -o/--output"),
+        (["fit", "-o", "b", "--epoch", "3"], "unknown option --epoch; did you mean "),
+        (["fit", "-o", "b", "--seed", "-1"], "--seed: expected a whole number from 0"),
+        (["fit", "-o", "b", "--noise", "pink"], "invalid choice: 'pink'"),
+        (["fit", "-o", "b", "more"], "unknown argument more"),
+        (["check", "run", "--jsn"], "unknown option --jsn; did you mean --json?"),
+        (["chek"], "invalid choice: 'chek'"),
+    ],
+)
+def test_a_wrong_option_is_one_sentence_and_code_2(capsys, arguments, message):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert message in error
+
+
+def test_yes_and_no(lists):
+    for flag, expected in (("--standardise", True), ("--no-standardise", False)):
+        assert fit(lists, flag, "--overwrite") == 0
+        recipe = PseudoVideoSampler.from_pretrained(lists / "run").recipe
+        assert recipe.standardise is expected
+
+
+def test_an_own_fault_is_code_3(lists, capsys, monkeypatch):
+    def fail(*arguments, **options):
+        raise RuntimeError("no such tensor")
+
+    monkeypatch.setattr("vad_pseudoaug.fitting.train_vae", fail)
+    assert fit(lists) == 3
+    error = capsys.readouterr().err
+    assert "RuntimeError: no such tensor" in error
+    assert "a fault of vad-pseudoaug" in error.splitlines()[-1]
+
+
+def test_a_reader_that_goes_is_no_error(lists):
+    command = [sys.executable, "-m", "vad_pseudoaug", "inspect", "normal.list"]
+    with subprocess.Popen(
+        [*command, "--json"], cwd=lists, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait() == 141
+
+
 def test_help_teaches(capsys):
     for arguments in (["--help"], ["fit", "--help"], ["generate", "--help"]):
         with pytest.raises(SystemExit) as ended:
@@ -160,7 +316,10 @@ def test_help_teaches(capsys):
         assert ended.value.code == 0
     out = capsys.readouterr().out
     assert "vad-pseudoaug generate run/" in out
+    assert "exit codes: 0 done, 1 a gate" in out
     assert "--threshold" in out
+    assert "[threshold, robust ranked]" in " ".join(out.split())
+    assert "--standardise, --no-standardise" in out
 
 
 def test_the_demo_runs_end_to_end(tmp_path, capsys, monkeypatch, small):

@@ -1,6 +1,7 @@
 """The commands `check` and `compare`, in process: exit codes, files, messages."""
 
 import json
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -126,6 +127,8 @@ def test_compare_writes_tables_and_pictures_and_goes_on(tmp_path, capsys):
         (["--truth", "gt.npy"], "there is --truth"),
         (["--data", "no/such/folder"], "no/such/folder"),
         (["--expect", "shanghaitech"], "expected (175, 63, 155, 44)"),
+        (["--processes", "0"], "processes: expected at least 1, got 0"),
+        (["--layout", "TD"], "--layout: of --normal, --abnormal and --test"),
     ],
 )
 def test_compare_of_bad_input_is_code_2(more, message, tmp_path, capsys):
@@ -135,6 +138,33 @@ def test_compare_of_bad_input_is_code_2(more, message, tmp_path, capsys):
     assert error.count("\n") == 1
     assert message in error
     assert not (tmp_path / "summary.json").exists()
+
+
+def test_a_host_in_the_working_folder_is_found(tmp_path, monkeypatch, capsys):
+    (tmp_path / "my_host_of_this_test.py").write_text(
+        "import numpy as np\n"
+        "def train(normal, abnormal, seed):\n"
+        "    return lambda features: np.zeros(features.shape[1], np.float32)\n"
+    )
+    monkeypatch.setattr(sys, "path", [p for p in sys.path if p])
+    monkeypatch.chdir(tmp_path)
+    more = ["--hosts", "my_host_of_this_test:train", "--processes", "2"]
+    assert compare(tmp_path / "out", *more) == 0
+    assert " s left" in capsys.readouterr().out
+
+
+def test_check_of_too_few_videos_fails_before_the_fit(
+    folder, tmp_path, capsys, monkeypatch
+):
+    for name in ("normal", "abnormal"):
+        rows = [f"{folder / name}{number}.npy\n" for number in range(6)]
+        (tmp_path / f"{name}.list").write_text("".join(rows))
+    assert main(["fit", *lists(tmp_path), "-o", str(tmp_path / "run"), *SMALL]) == 0
+    monkeypatch.setattr("vad_pseudoaug.sampler.fit_vae", None)
+    assert main(["check", str(tmp_path / "run")]) == 2
+    error = capsys.readouterr().err
+    assert "6 normal videos are too few to hold out 4 of them" in error
+    assert not (tmp_path / "run" / "held-out").exists()
 
 
 def test_compare_takes_lists_and_a_ground_truth(folder, tmp_path, capsys):

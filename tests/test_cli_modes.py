@@ -68,6 +68,15 @@ def test_a_run_is_repeated_from_its_record(lists, capsys):
     assert said(capsys, "fit", *more, "--json")["recipe"]["epochs"] == 1
 
 
+def test_a_list_given_replaces_that_of_the_record_alone(lists, capsys):
+    main([str(part) for part in ("fit", *both(lists), "-o", lists / "run", *SMALL)])
+    (lists / "few.list").write_text("normal1.npy\nnormal2.npy\n")
+    capsys.readouterr()
+    more = ("--normal", lists / "few.list", "-o", lists / "two", "--dry-run", "--json")
+    read = said(capsys, "fit", "--config", lists / "run", *more)["read"]
+    assert (read["normal"]["num_videos"], read["abnormal"]["num_videos"]) == (2, 6)
+
+
 def test_generate_says_what_it_would_write_and_what_it_wrote(lists, capsys):
     main([str(part) for part in ("fit", *both(lists), "-o", lists / "run", *SMALL)])
     capsys.readouterr()

@@ -19,7 +19,7 @@ TINY = [
 ]
 FIT = ["fit", "--normal", "normal.list", "--abnormal", "abnormal.list", "-o", "run"]
 FIT += TINY
-GENERATE = ["generate", "run", "--per-video", "3", "-o", "pseudo"]
+GENERATE = ["generate", "run", "--per-video", "3", "--relative", "-o", "pseudo"]
 COMPARE = [
     *("compare", "-o", "compare", "--seeds", "2", "--hosts", "hosts.means:train"),
     *("--arms", "none", "double=duplicate:per_video=1"),

@@ -86,7 +86,8 @@ def test_only_pseudo_abnormal_videos_are_written(many_videos, small, tmp_path):
     sampler = PseudoVideoSampler.fit(many_videos[0], **choices)
     made = export_videos(sampler, tmp_path, per_video=1)
     assert (made.num_normal, made.num_abnormal) == (0, len(many_videos[0]))
-    assert not made.normal_list.read_text()
+    assert made.normal_list is None
+    assert [path.name for path in tmp_path.glob("*.list")] == ["pseudo_abnormal.list"]
 
 
 def test_an_unknown_disturbance_is_refused(change):

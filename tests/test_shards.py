@@ -42,7 +42,8 @@ def contents(folder):
 
 
 def generate(run, folder, **options):
-    return export_videos(PseudoVideoSampler.from_pretrained(run), folder, **options)
+    sampler = PseudoVideoSampler.from_pretrained(run)
+    return export_videos(sampler, folder, relative=True, **options)
 
 
 def generate_in_process(run, folder, rank, world_size):
@@ -106,7 +107,7 @@ def test_what_torchrun_sets_is_taken(run, tmp_path, monkeypatch, capsys):
 def test_torchrun_itself(run, tmp_path):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += ["--nproc-per-node", "2", "-m", "vad_pseudoaug", "generate"]
-    command += [str(run), "-o", str(tmp_path / "two")]
+    command += [str(run), "-o", str(tmp_path / "two"), "--relative"]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
     generate(run, tmp_path / "one")
@@ -163,7 +164,7 @@ def test_safetensors_hold_the_same_videos(run, tmp_path):
     assert len(found) == 2 * len(names) == 32
     for path in names:
         assert np.array_equal(found[path.stem], np.load(path))
-        mask = np.load(path.with_suffix(".mask.npy"))
+        mask = np.load(tmp_path / "npy" / "masks" / "pseudo_abnormal" / path.name)
         assert np.array_equal(found[f"{path.stem}.mask"], mask)
     with pytest.raises(ValueError, match="file_format: expected 'npy' or"):
         generate(run, tmp_path / "x", file_format="h5")
@@ -171,7 +172,8 @@ def test_safetensors_hold_the_same_videos(run, tmp_path):
 
 def test_another_format_needs_another_folder(run, tmp_path):
     generate(run, tmp_path / "out")
-    with pytest.raises(ValueError, match="another run, sources or choices"):
+    message = r"another run, which differs in format \(npy, now safetensors\), videos;"
+    with pytest.raises(ValueError, match=message):
         generate(run, tmp_path / "out", file_format="safetensors")
 
 
@@ -183,7 +185,8 @@ def test_the_number_of_threads_changes_no_byte(run, tmp_path):
     )
     for threads in ("1", "4"):
         command = [sys.executable, "-c", program, threads, "generate", str(run)]
-        subprocess.run([*command, "-o", str(tmp_path / threads)], check=True)
+        command += ["--relative", "-o", str(tmp_path / threads)]
+        subprocess.run(command, check=True)
     assert contents(tmp_path / "1") == contents(tmp_path / "4")
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from .baseline import Baseline, Score, stratified_split
 from .extras import progress_bar, track
 from .fitting import Scores, score_videos, select_scored, select_snippets
-from .gate_samples import Clip, Material
+from .gate_samples import MIN_VIDEOS, Clip, Material
 from .gates import Gate, judge, judge_model
 from .one_class_gates import judge_disturbed
 from .randomness import make_generator
@@ -230,13 +230,22 @@ def refit_on_part(
         the sampler learned of normal ones alone.
 
     Raises:
-        ValueError: If `folder` holds another fit.
+        ValueError: If `folder` holds another fit, or there are too few videos to hold
+            out some.
     """
     normal, abnormal = sampler.sources(ABNORMAL), sampler.abnormal
     if abnormal is None and sampler.recipe.learns_abnormal:
         sampler.sources(NORMAL)  # they are lacking, and it says so
     num_abnormal = 0 if abnormal is None else len(abnormal)
     split = stratified_split(len(normal), num_abnormal, share=share, seed=sampler.seed)
+    held = (split.validation_normal, split.validation_abnormal)
+    for videos, out in zip((normal, abnormal), held, strict=True):
+        if videos is not None and len(out) < MIN_VIDEOS:
+            raise ValueError(
+                f"{len(videos)} {videos.name} videos are too few to hold out "
+                f"{MIN_VIDEOS} of them to judge by: give held-out videos, of both "
+                "classes, that the run never saw"
+            )
     kept = (
         normal.part(split.train_normal),
         abnormal and abnormal.part(split.train_abnormal),

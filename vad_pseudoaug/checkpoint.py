@@ -20,6 +20,7 @@ from torch import Tensor
 
 from .readers import safetensors_header
 from .writing import atomic_path as atomic_path
+from .writing import check_folder as check_folder
 from .writing import claim_folder as claim_folder
 from .writing import read_json
 from .writing import write_json as write_json

@@ -33,7 +33,6 @@ def add_completion(commands: Any, *, run: Callable[[argparse.Namespace], None]) 
         help="the Tab key: print what a shell needs to complete this command",
         description="Print a completion script. It needs shtab, of the extra cli.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     completion.add_argument("shell", choices=SHELLS)
     completion.set_defaults(run=run)

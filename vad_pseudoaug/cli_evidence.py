@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from .cli_modes import add_modes, answer
+from .cli_parser import seed
+from .writing import check_folder
 
 COMPARE_EPILOG = """
 on features that come with the package, a new draw of UCSD Ped2 for each seed:
@@ -44,9 +46,9 @@ def add_check(commands: Any) -> None:
         "--normal", metavar="LIST", help="normal training videos that RUN never saw"
     )
     check.add_argument("--abnormal", metavar="LIST", help="abnormal ones")
-    check.add_argument("--seed", type=int, default=0)
+    check.add_argument("--seed", type=seed, default=0, help="[0]")
     add_modes(check, dry_run=False)
-    check.set_defaults(run=_check)
+    check.set_defaults(run=_check, goes_on=True)
 
 
 def add_compare(commands: Any) -> None:
@@ -58,7 +60,6 @@ def add_compare(commands: Any) -> None:
         "seed, and compare them on test videos. Every run is kept: interrupted, the "
         "same command goes on where it stopped.",
         epilog=COMPARE_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     data = compare.add_argument_group("videos")
     data.add_argument(
@@ -80,7 +81,11 @@ def add_compare(commands: Any) -> None:
         help="frame labels of the test videos: .npy in a row, a folder of masks, .npz, "
         "UCF-Crime's .txt, .mat",
     )
-    data.add_argument("--layout", choices=("TD", "TND", "NTD"))
+    data.add_argument(
+        "--layout",
+        choices=("TD", "TND", "NTD"),
+        help="order of the axes in the files of the lists",
+    )
     data.add_argument(
         "--standardise",
         action="store_true",
@@ -102,17 +107,29 @@ def add_compare(commands: Any) -> None:
     what.add_argument(
         "--against", nargs="+", metavar="ARM", help="arms to compare with, too"
     )
-    what.add_argument("--seeds", type=int, default=10, help="paired runs, >= 2 [10]")
+    what.add_argument(
+        "--seeds",
+        type=int,
+        default=10,
+        metavar="NUMBER",
+        help="paired runs, at least 2 [10]",
+    )
     what.add_argument(
         "--set",
         default="",
         metavar="CHOICE=VALUE,...",
         help="choices of the recipe in all arms, such as epochs=20",
     )
-    compare.add_argument("--processes", type=int, default=1, help="at a time [1]")
+    compare.add_argument(
+        "--processes",
+        type=int,
+        default=1,
+        metavar="NUMBER",
+        help="runs at a time [1]",
+    )
     compare.add_argument("-o", "--output", required=True, metavar="FOLDER")
     add_modes(compare, dry_run=False)
-    compare.set_defaults(run=_compare)
+    compare.set_defaults(run=_compare, goes_on=True)
 
 
 def _check(options: argparse.Namespace) -> int:
@@ -124,6 +141,8 @@ def _check(options: argparse.Namespace) -> int:
 
     for module, extra in (("matplotlib", "plots"), ("sklearn", "eval")):
         require(module, extra=extra)  # before the fit, not after
+    folder = Path(options.output or Path(options.checkpoint) / "report")
+    check_folder(folder)  # as well
     sampler = PseudoVideoSampler.from_pretrained(options.checkpoint)
     both = sampler.recipe.learns_abnormal
     if (options.normal is None) != (options.abnormal is None) and both:
@@ -134,7 +153,6 @@ def _check(options: argparse.Namespace) -> int:
             sampler, Path(options.checkpoint) / "held-out"
         )
     check = check_sampler(sampler, *held_out, seed=options.seed)
-    folder = Path(options.output or Path(options.checkpoint) / "report")
     page = write_report(check, folder)
     values = {**check.to_dict(), "report": str(page)}
     text = format_gates(check, paint=painter(sys.stdout))
@@ -150,6 +168,9 @@ def _compare(options: argparse.Namespace) -> int:
     from .recipe import Recipe
     from .summary import format_tables, summarise, write_summary
 
+    # As `python -m` does: a host of one's own is found in the working folder.
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))
     experiment = find_experiment(options.experiment)
     arms = experiment.arms
     against: list[str] = [*experiment.against]
@@ -191,6 +212,10 @@ def _paths(options: argparse.Namespace) -> tuple[str, dict[str, str]]:
         name: getattr(options, name) for name in ("normal", "abnormal", "test", "truth")
     }
     given = {name: path for name, path in lists.items() if path is not None}
+    if options.layout is not None and not given:
+        raise ValueError(
+            "--layout: of --normal, --abnormal and --test; --data has its own"
+        )
     if not given:
         if options.data in ("ped2", "synthetic"):
             return options.data, {}

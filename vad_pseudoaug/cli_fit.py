@@ -1,91 +1,159 @@
-"""What the command `fit` does."""
+"""The command `fit`: learn from training videos."""
 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from .cli_modes import answer
-from .recipe import Recipe
+from .cli_modes import add_modes, answer, own_device
+from .cli_parser import seed
+from .recipe import ALTERNATIVES, RECIPES, Recipe
+from .writing import check_folder, write_json
 
 
-def run_fit(options: argparse.Namespace) -> None:
+def add_fit(commands: Any) -> None:
+    """Add the command `fit`."""
+    fit = commands.add_parser(
+        "fit",
+        help="learn from training videos",
+        description="Train baseline and multi-task VAE on training videos, and write "
+        "a checkpoint. Interrupted, the same command goes on where it stopped.",
+    )
+    fit.add_argument("--normal", metavar="LIST", help="normal videos")
+    fit.add_argument(
+        "--abnormal", metavar="LIST", help="abnormal videos; none: recipe one-class"
+    )
+    fit.add_argument(
+        "--config",
+        metavar="FILE",
+        help="RUN/config.json of another run: its recipe, seed and videos, unless "
+        "others are given",
+    )
+    fit.add_argument("-o", "--output", required=True, metavar="RUN", help="checkpoint")
+    fit.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace the run, finished or not, that RUN holds; without it a run of "
+        "other choices or videos is refused, and one of the same is left as it is",
+    )
+    fit.add_argument(
+        "--layout",
+        choices=("TD", "TND", "NTD"),
+        help="order of the axes in the files (T snippets, N crops, D features); "
+        "default: TD for two axes, TND for three",
+    )
+    fit.add_argument(
+        "--key", metavar="NAME", help="the features in files of several arrays"
+    )
+    fit.add_argument(
+        "--skip-bad",
+        action="store_true",
+        help="set videos that cannot be read aside, and name them in RUN/skipped.json, "
+        "instead of stopping at the first; every video is read once more for it",
+    )
+    fit.add_argument("--recipe", choices=tuple(RECIPES), help="[robust]")
+    fit.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... [cpu]")
+    fit.add_argument("--seed", type=seed, help="[0]")
+    add_modes(fit)
+    choices = fit.add_argument_group(
+        "choices of the recipe, with the paper's defaults, and those of robust where "
+        "they differ"
+    )
+    for one in fields(Recipe):
+        if one.name != "name":
+            _add_choice(choices, one.name, one.metadata["help"])
+    fit.set_defaults(run=_fit, goes_on=True)
+
+
+def _add_choice(group: Any, name: str, text: str) -> None:
+    paper, robust = (getattr(RECIPES[recipe], name) for recipe in ("paper", "robust"))
+    options: dict[str, Any] = {"type": type(paper), "metavar": "VALUE"}
+    if isinstance(paper, bool):
+        options = {"action": argparse.BooleanOptionalAction}
+    elif isinstance(paper, tuple):
+        options = {"type": int, "nargs": "+", "metavar": "WIDTH"}
+    elif name in ALTERNATIVES:
+        options = {"choices": ALTERNATIVES[name]}
+    shown = _shown(paper)
+    if robust != paper:
+        shown += f", robust {_shown(robust)}"
+    group.add_argument(
+        f"--{name.replace('_', '-')}", default=None, help=f"{text} [{shown}]", **options
+    )
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+class _Task(NamedTuple):
+    """What is to be fitted, and what was set aside for it."""
+
+    recipe: Recipe
+    seed: int
+    normal: Any
+    abnormal: Any
+    skipped: dict[str, Any] | None
+
+    def record(self) -> dict[str, Any]:
+        """Return what a finished run is known by."""
+        return {
+            "seed": self.seed,
+            "normal": self.normal.record(),
+            "abnormal": self.abnormal and self.abnormal.record(),
+            **self.recipe.to_dict(),
+        }
+
+
+def _fit(options: argparse.Namespace) -> None:
     """Fit, or say what would be fitted.
 
     Raises:
         ValueError: If there are no normal videos, or something is not usable.
     """
-    from .checkpoint import write_json
+    from .extras import as_device
     from .processes import joined
     from .sampler import PseudoVideoSampler
-    from .videos import VideoSet, as_pair
 
-    recipe, seed, sources = _choose(options)
-    report: dict[str, Any] | None = None
-    if options.skip_bad:
-        sources, report = _screen(options, *sources)
+    device = own_device(options.device)
+    as_device(device)  # before a long list is screened
+    check_folder(options.output)
+    task = _task(options)
+    is_there = _is_there(options, task)
     if options.dry_run:
-        normal, abnormal = sources
-        read = {"layout": options.layout, "key": options.key}
-        if abnormal is None:
-            sets = [VideoSet(normal, **read, name="normal")]
-        else:
-            sets = list(as_pair(normal, abnormal, **read))
-        _preview(options, recipe, seed, sets)
+        _preview(options, task, is_there)
         return
-    device = options.device
-    if device == "cuda":  # torchrun's processes each have a GPU of their own
-        device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+    if is_there:
+        sampler = PseudoVideoSampler.from_pretrained(options.output)
+        _tell(options, task, sampler, "is there already")
+        return
     with joined(device) as processes:
+        first = processes is None or processes.rank == 0
         sampler = PseudoVideoSampler.fit(
-            *sources,
-            recipe=recipe,
-            seed=seed,
+            task.normal,
+            task.abnormal,
+            recipe=task.recipe,
+            seed=task.seed,
             device=device,
-            layout=options.layout,
-            key=options.key,
             folder=options.output,
-            progress=False if processes is not None and processes.rank else None,
+            progress=None if first else False,
             processes=processes,
         )
-    if processes is not None and processes.rank:
-        return
-    if report is not None:
-        write_json(Path(options.output) / "skipped.json", report)
-    chosen = sampler.selection
-    last = sampler.history[-1] if sampler.history else {}
-    parts = []
-    if sources[1] is not None:
-        parts.append(
-            f"{chosen['num_selected']} of {chosen['num_snippets']} snippets of "
-            "abnormal videos selected"
-        )
-    if last:
-        text = f"squared error {last['reconstruction_normal']:.3g} normal"
-        if sources[1] is not None:
-            text += f", {last['reconstruction_abnormal']:.3g} abnormal"
-        parts.append(text)
-    text = "; ".join(parts)
-    values = {
-        "output": options.output,
-        "recipe": recipe.to_dict(),
-        "seed": seed,
-        "num_selected": chosen.get("num_selected"),
-        "num_snippets": chosen.get("num_snippets"),
-        "last_epoch": dict(last),
-        "skipped": report,
-    }
-    answer(options, values, f"{text}\nwrote {options.output}")
+    if first:
+        if task.skipped is not None:
+            write_json(Path(options.output) / "skipped.json", task.skipped)
+        _tell(options, task, sampler, "wrote")
 
 
-def _choose(options: argparse.Namespace) -> tuple[Recipe, int, tuple[Any, Any]]:
+def _task(options: argparse.Namespace) -> _Task:
     """Put options, and the record of another run, together."""
+    from .fitting import as_training
     from .record import read_record
-    from .videos import VideoSet
 
     choices = {
         one.name: getattr(options, one.name)
@@ -94,69 +162,131 @@ def _choose(options: argparse.Namespace) -> tuple[Recipe, int, tuple[Any, Any]]:
     }
     normal, abnormal = options.normal, options.abnormal
     recipe: str | Recipe | None = options.recipe
-    seed = options.seed
+    chosen_seed = options.seed
+    report = None
+    if options.skip_bad:
+        normal, abnormal, report = _screen(options)
     if options.config is not None:
         record = read_record(options.config)
         recipe = recipe or record.recipe
-        seed = record.seed if seed is None else seed
-        if normal is None and abnormal is None:
-            if options.skip_bad:
-                raise ValueError("--skip-bad: expected --normal and --abnormal")
-            normal, abnormal = (
-                saved
-                and VideoSet(saved["files"], layout=saved["layout"], key=saved["key"])
-                for saved in record.sources.values()
-            )
+        chosen_seed = record.seed if chosen_seed is None else chosen_seed
+        normal = normal or record.videos("normal")
+        abnormal = abnormal or record.videos("abnormal")
     if normal is None:
         raise ValueError("--normal: expected a list, or --config of a run on files")
     recipe = recipe or Recipe.default_name(abnormal=abnormal is not None)
-    return Recipe.named(recipe, **choices), seed or 0, (normal, abnormal)
+    recipe = Recipe.named(recipe, **choices)
+    read = {"layout": options.layout, "key": options.key}
+    videos = as_training(normal, abnormal, recipe, **read)
+    return _Task(recipe, chosen_seed or 0, *videos, report)
 
 
-def _screen(
-    options: argparse.Namespace, normal: Any, abnormal: Any
-) -> tuple[tuple[Any, Any], dict[str, Any]]:
+def _is_there(options: argparse.Namespace, task: _Task) -> bool:
+    """Tell whether the run is finished and to be kept; refuse to replace another.
+
+    Raises:
+        ValueError: If the folder holds another run.
+    """
+    from .checkpoint import TRAINING_STATE
+    from .record import read_record
+    from .training import check_state
+    from .writing import differences
+
+    folder = Path(options.output)
+    if not (options.overwrite and options.dry_run):
+        check_state(
+            folder / TRAINING_STATE,
+            task.recipe,
+            seed=task.seed,
+            delete=options.overwrite,
+        )
+    if options.overwrite or not (folder / "config.json").exists():
+        return False
+    found = read_record(folder)
+    old = {"seed": found.seed, **found.sources, **found.recipe.to_dict()}
+    if other := differences(old, task.record()):
+        raise ValueError(
+            f"{folder}: holds a run that differs in {other}; take another folder, or "
+            "replace it with --overwrite"
+        )
+    return True
+
+
+def _screen(options: argparse.Namespace) -> tuple[Any, Any, dict[str, Any]]:
     from .screening import screen_pair
 
-    if abnormal is None:
+    if options.normal is None or options.abnormal is None:
         raise ValueError("--skip-bad: expected --normal and --abnormal")
-    found = screen_pair(
-        normal,
-        abnormal,
+    normal, abnormal = screen_pair(
+        options.normal,
+        options.abnormal,
         layout=options.layout,
         key=options.key,
         say=lambda line: print(line, file=sys.stderr),
     )
-    report = dict(zip(("normal", "abnormal"), (s.report() for s in found), strict=True))
-    return (found[0].good, found[1].good), report
+    report = {"normal": normal.report(), "abnormal": abnormal.report()}
+    return normal.good, abnormal.good, report
 
 
-def _preview(
-    options: argparse.Namespace, recipe: Recipe, seed: int, sets: list[Any]
-) -> None:
+def _tell(options: argparse.Namespace, task: _Task, sampler: Any, what: str) -> None:
+    """Say what was learned, and where it is."""
+    chosen = sampler.selection
+    last = sampler.history[-1] if sampler.history else {}
+    parts = []
+    if task.abnormal is not None:
+        parts.append(
+            f"{chosen['num_selected']} of {chosen['num_snippets']} snippets of "
+            "abnormal videos selected"
+        )
+    if last:
+        text = f"squared error a snippet {last['reconstruction_normal']:.3g} normal"
+        if task.abnormal is not None:
+            text += f", {last['reconstruction_abnormal']:.3g} abnormal"
+        parts.append(text)
+    there = what != "wrote"
+    end = f"{options.output}: {what}" if there else f"{what} {options.output}"
+    values = {
+        "output": options.output,
+        "already_there": there,
+        "recipe": task.recipe.to_dict(),
+        "seed": task.seed,
+        "num_selected": chosen.get("num_selected"),
+        "num_snippets": chosen.get("num_snippets"),
+        "last_epoch": dict(last),
+        "skipped": task.skipped,
+    }
+    answer(options, values, "\n".join(filter(None, ("; ".join(parts), end))))
+
+
+def _preview(options: argparse.Namespace, task: _Task, is_there: bool) -> None:
     read = {
         videos.name: {
             "num_videos": len(videos),
             "num_crops": videos.num_crops,
             "feature_dim": videos.feature_dim,
         }
-        for videos in sets
+        for videos in (task.normal, task.abnormal)
+        if videos is not None
     }
     lines = [
         f"would read {own['num_videos']} {name} videos, {own['num_crops']} crops of "
         f"size {own['feature_dim']}"
         for name, own in read.items()
     ]
+    recipe = task.recipe
     lines += [
-        f"would train recipe {recipe.name!r}, {recipe.epochs} epochs, seed {seed}, on "
-        f"{options.device}",
+        f"would train recipe {recipe.name!r}, {recipe.epochs} epochs, seed "
+        f"{task.seed}, on {options.device}",
         f"would write config.json and model-*.safetensors to {options.output}",
     ]
+    if is_there:
+        lines = [f"{options.output}: is there already, nothing would be done"]
     values = {
         "dry_run": True,
+        "already_there": is_there,
         "read": read,
         "recipe": recipe.to_dict(),
-        "seed": seed,
+        "seed": task.seed,
         "output": options.output,
     }
     answer(options, values, "\n".join(lines))

@@ -19,7 +19,9 @@ def add_inspect(commands: Any) -> None:
     inspect.add_argument(
         "path", metavar="PATH", help="a feature file, a folder of them or a list file"
     )
-    inspect.add_argument("--layout", choices=("TD", "TND", "NTD"))
+    inspect.add_argument(
+        "--layout", choices=("TD", "TND", "NTD"), help="order of the axes in the files"
+    )
     inspect.add_argument(
         "--key", metavar="NAME", help="the features in files of several arrays"
     )

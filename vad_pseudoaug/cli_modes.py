@@ -1,9 +1,10 @@
-"""What several commands share: `--json` and `--dry-run`."""
+"""What several commands share: `--json`, `--dry-run`, the device."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +20,13 @@ def add_modes(parser: argparse.ArgumentParser, *, dry_run: bool = True) -> None:
             action="store_true",
             help="say what would be read, done and written, and write nothing",
         )
+
+
+def own_device(device: str) -> str:
+    """Return the device of this process: torchrun's each have a GPU of their own."""
+    if device == "cuda":
+        return f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+    return device
 
 
 def answer(options: argparse.Namespace, values: Mapping[str, Any], text: str) -> None:

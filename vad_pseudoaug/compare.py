@@ -203,10 +203,12 @@ def run_comparison(
         All runs, those that were done before included.
 
     Raises:
-        ValueError: If the folder holds another comparison, or data or arms are not
-            usable.
+        ValueError: If the folder holds another comparison, data or arms are not
+            usable, or there are no processes.
     """
     folder = Path(folder)
+    if processes < 1:
+        raise ValueError(f"processes: expected at least 1, got {processes}")
     split = comparison.data.split(0)
     trained, tested = split.counts[:2], split.counts[2:]
     say(
@@ -228,9 +230,21 @@ def run_comparison(
             jobs.append((comparison, folder, seed, arm, open_hosts))
     started = time.monotonic()
     for count, (seed, name) in enumerate(_work(jobs, processes), start=1):
-        left = (time.monotonic() - started) / count * (len(jobs) - count) / 60
-        say(f"{count} of {len(jobs)}: seed {seed}, {name}; {left:.0f} min left")
+        left = (time.monotonic() - started) / count * (len(jobs) - count)
+        say(f"{count} of {len(jobs)}: seed {seed}, {name}; {time_text(left)} left")
     return load_runs(comparison, folder)
+
+
+def time_text(seconds: float) -> str:
+    """Say a time in words.
+
+    Example:
+        >>> [time_text(seconds) for seconds in (41.7, 600, 9000)]
+        ['42 s', '10 min', '2.5 h']
+    """
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def _work(jobs: Sequence[Any], processes: int) -> Iterator[tuple[int, str]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -17,26 +17,37 @@ from .generation import count_pseudo_videos, order_sources
 from .randomness import make_generator
 from .repeatable import one_thread
 from .sampler import PseudoVideoSampler
-from .shards import Job, Stream, claim, cut, find_rank, write_checksums
+from .shards import (
+    MANIFEST,
+    Job,
+    Shard,
+    Stream,
+    claim,
+    cut,
+    find_rank,
+    write_checksums,
+)
 from .vae import ABNORMAL, NORMAL
+from .writing import check_claim
 
 NAMES = {NORMAL: "pseudo_normal", ABNORMAL: "pseudo_abnormal"}
+MAX_PER_VIDEO = 1000
 
 
 class Export(NamedTuple):
     """What is in the folder after `export_videos`.
 
     Attributes:
-        normal_list: The list file of the pseudo normal videos.
-        abnormal_list: That of the pseudo abnormal videos.
+        normal_list: The list file of the pseudo normal videos; None of no videos.
+        abnormal_list: That of the pseudo abnormal videos; None of no videos.
         num_normal: Pseudo normal videos in all.
         num_abnormal: Pseudo abnormal videos in all.
         num_missing: Videos that other processes have still to write; the list files
             are there once it is 0.
     """
 
-    normal_list: Path
-    abnormal_list: Path
+    normal_list: Path | None
+    abnormal_list: Path | None
     num_normal: int
     num_abnormal: int
     num_missing: int = 0
@@ -51,15 +62,17 @@ def export_videos(
     layout: Layout = "TND",
     dtype: str = "float32",
     file_format: Literal["npy", "safetensors"] = "npy",
+    relative: bool = False,
     rank: int | None = None,
     world_size: int | None = None,
+    dry_run: bool = False,
     progress: bool | None = None,
 ) -> Export:
     """Write pseudo videos of all the sampler's sources, with list files.
 
-    `folder` then holds `pseudo_normal/` and `pseudo_abnormal/` with one `.npy` a video
-    and its mask in `NAME.mask.npy` (bool, `(T,)`), two list files with paths relative
-    to the folder, `manifest.json` and `checksums.json` with size and SHA-256 of each
+    `folder` then holds `pseudo_normal/` and `pseudo_abnormal/` with one `.npy` a video,
+    its mask (bool, `(T,)`) under the same name in `masks/`, a list file for each class
+    that has videos, `manifest.json` and `checksums.json` with size and SHA-256 of each
     file. With "safetensors", some videos share a file, each under its name and its
     mask under `NAME.mask`, and the lists name these files.
 
@@ -72,18 +85,22 @@ def export_videos(
     Args:
         sampler: With its sources.
         folder: Made if it does not exist.
-        per_video: Pseudo videos per source; None is the recipe's.
+        per_video: Pseudo videos per source, at most 1000; None is the recipe's.
         seed: Seed of the pseudo videos.
         layout: Order of the axes in the files.
         dtype: "float32" or "float16".
         file_format: "npy" or "safetensors".
+        relative: Rows of the lists relative to the folder, which may then move; else
+            absolute, and good in a list anywhere.
         rank: Number of this process; None takes `RANK`, which torchrun sets, or 0.
         world_size: Number of processes; None takes `WORLD_SIZE`, or 1.
+        dry_run: Check everything, write nothing, and say what is there.
         progress: Show a bar; None decides by the terminal.
 
     Raises:
         ValueError: If the folder holds the output of another call, the sampler has no
-            sources, or rank and number of processes do not fit.
+            sources, rank and number of processes do not fit, or there is nothing to
+            write.
     """
     if dtype not in ("float32", "float16"):
         raise ValueError(f"dtype: expected 'float32' or 'float16', got {dtype!r}")
@@ -94,7 +111,20 @@ def export_videos(
     folder = Path(folder)
     rank, world_size = find_rank(rank, world_size)
     per_video = sampler.recipe.per_video if per_video is None else per_video
+    if not 0 < per_video <= MAX_PER_VIDEO:
+        raise ValueError(
+            f"per_video: expected a number above 0, at most {MAX_PER_VIDEO}, got "
+            f"{per_video}"
+        )
     jobs = _jobs(sampler, per_video, seed)
+    if not jobs:
+        raise ValueError(f"per_video={per_video} makes no video of these sources")
+    if layout == "TD":
+        num_crops = max(sampler.sources(job.label).num_crops for job in jobs)
+        if num_crops > 1:
+            raise ValueError(
+                f"layout 'TD' has no axis for {num_crops} crops: take 'TND' or 'NTD'"
+            )
     shards = cut(jobs, file_format)
     manifest = {
         "seed": seed,
@@ -109,6 +139,14 @@ def export_videos(
             for job in shard.jobs
         ],
     }
+    num_normal = sum(job.label == NORMAL for job in jobs)
+    counts = {NORMAL: num_normal, ABNORMAL: len(jobs) - num_normal}
+    lists = {
+        label: folder / f"{name}.list" for label, name in NAMES.items() if counts[label]
+    }
+    if dry_run:
+        check_claim(folder, MANIFEST, manifest)
+        return _export(folder, shards, lists, counts)
     claim(folder, manifest)
     own = shards[rank::world_size]
     num_own = sum(len(shard.jobs) for shard in own)
@@ -120,15 +158,17 @@ def export_videos(
                     shard.write(folder, made)
             for _ in shard.jobs:
                 step()
-    left = [shard for shard in shards if not shard.finished(folder)]
-    lists = {label: folder / f"{name}.list" for label, name in NAMES.items()}
-    if not left:
+    done = _export(folder, shards, lists, counts)
+    if not done.num_missing:
         write_checksums(folder, shards)
+        start = Path() if relative else folder.resolve()
         for label, path in lists.items():
             rows: dict[str, None] = {}  # a set that keeps its order
             for shard in shards:
                 rows.update(
-                    (shard.file(j), None) for j in shard.jobs if j.label == label
+                    (str(start / shard.file(job)), None)
+                    for job in shard.jobs
+                    if job.label == label
                 )
             with atomic_path(path) as temporary:
                 # Names of sources that are not UTF-8 go out as they came in.
@@ -137,23 +177,23 @@ def export_videos(
                     encoding="utf-8",
                     errors="surrogateescape",
                 )
-    num_normal = sum(job.label == NORMAL for job in jobs)
+    return done
+
+
+def _export(
+    folder: Path,
+    shards: Sequence[Shard],
+    lists: Mapping[int, Path],
+    counts: Mapping[int, int],
+) -> Export:
+    left = [shard for shard in shards if not shard.finished(folder)]
     return Export(
-        lists[NORMAL],
-        lists[ABNORMAL],
-        num_normal,
-        len(jobs) - num_normal,
+        lists.get(NORMAL),
+        lists.get(ABNORMAL),
+        counts[NORMAL],
+        counts[ABNORMAL],
         sum(len(shard.jobs) for shard in left),
     )
-
-
-def count_exports(
-    sampler: PseudoVideoSampler, per_video: float | None = None
-) -> tuple[int, int]:
-    """Count the pseudo normal and pseudo abnormal videos that would be written."""
-    per_video = sampler.recipe.per_video if per_video is None else per_video
-    labels = [job.label for job in _jobs(sampler, per_video, 0)]
-    return labels.count(NORMAL), labels.count(ABNORMAL)
 
 
 def _jobs(sampler: PseudoVideoSampler, per_video: float, seed: int) -> list[Job]:

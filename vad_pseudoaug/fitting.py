@@ -19,6 +19,7 @@ from torch import Tensor
 
 from .bank import Bank, build_bank
 from .baseline import Baseline, Score, cross_scores
+from .features import Layout
 from .items import to_numpy
 from .processes import Processes
 from .profile import FeatureProfile, feature_moments, measure_profile
@@ -27,7 +28,7 @@ from .selection import Selection, select_above, select_ranked
 from .shift import class_means
 from .training import History, train_vae
 from .vae import NORMAL, MultiTaskVAE, VAEConfig
-from .videos import VideoSet
+from .videos import VideoSet, VideoSource, as_pair
 
 Scores: TypeAlias = "Sequence[NDArray[np.floating[Any]]]"
 # A score function of snippets, or the scores of all normal and all abnormal videos.
@@ -61,6 +62,38 @@ class Selected(NamedTuple):
 
     selection: Selection
     normal_scores: Scores | None
+
+
+def as_training(
+    normal: VideoSource,
+    abnormal: VideoSource | None,
+    recipe: Recipe,
+    *,
+    layout: Layout | None = None,
+    key: str | None = None,
+    given: bool = False,
+) -> tuple[VideoSet, VideoSet | None]:
+    """Take training videos, and make sure that a recipe can learn of them.
+
+    Args:
+        normal: See `PseudoVideoSampler.fit`, as for the others.
+        abnormal: None where there are none.
+        recipe: What is to be learned.
+        layout: Order of the axes.
+        key: Name of the features in files of several arrays.
+        given: Whether scores are given to select by.
+
+    Raises:
+        ValueError: If it cannot.
+    """
+    if abnormal is not None:
+        return as_pair(normal, abnormal, layout=layout, key=key)
+    if recipe.learns_abnormal or recipe.needs_scorer or given:
+        raise ValueError(
+            f"the recipe {recipe.name!r} learns of abnormal videos, got none: "
+            "give them, or take the recipe 'one-class' without scores"
+        )
+    return VideoSet(normal, layout=layout, key=key, name="normal"), None
 
 
 def select_snippets(

@@ -14,6 +14,7 @@ from .colours import Paint, plain
 from .extras import track
 from .features import Layout, open_features, read_list
 from .pooling import blocks
+from .shards import MASKS
 
 ENDINGS = (".npy", ".npz", ".safetensors", ".mat")
 NUM_BINS = 12
@@ -96,10 +97,17 @@ def find_files(path: str | os.PathLike[str]) -> list[Path]:
         FileNotFoundError: If there is no such path.
         ValueError: If it holds no feature file.
     """
+    if not os.fspath(path):
+        raise FileNotFoundError("expected a path, got an empty one")
     path = Path(path)
     if path.is_dir():
+        if any(path.glob("model-*.safetensors")):
+            raise ValueError(
+                f"{path}: holds a run, not features; its videos are in config.json"
+            )
         found = sorted(p for p in path.rglob("*") if p.suffix.lower() in ENDINGS)
-        found = [p for p in found if not p.name.endswith(".mask.npy")]
+        masks = path / MASKS  # of pseudo videos
+        found = [p for p in found if masks not in p.parents]
         if not found:
             raise ValueError(
                 f"{path}: expected feature files that end in {', '.join(ENDINGS)}, "

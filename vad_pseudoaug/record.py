@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .recipe import Recipe
+from .videos import VideoSet
 
 MAX_RECORD = 64 << 20
 
@@ -25,6 +26,14 @@ class Record(NamedTuple):
     recipe: Recipe
     seed: int
     sources: dict[str, dict[str, Any] | None]
+
+    def videos(self, name: str) -> VideoSet | None:
+        """Return the "normal" or "abnormal" videos, None if they were no files."""
+        saved = self.sources[name]
+        if saved is None:
+            return None
+        files = {"layout": saved["layout"], "key": saved["key"], "name": name}
+        return VideoSet(saved["files"], **files)
 
 
 def read_record(path: str | os.PathLike[str]) -> Record:

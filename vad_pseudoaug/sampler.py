@@ -19,13 +19,14 @@ from .baseline import Baseline
 from .checkpoint import (
     TRAINING_STATE,
     CheckpointError,
+    check_folder,
     read_checkpoint,
     write_checkpoint,
 )
 from .claims import printable
 from .extras import as_device, track
 from .features import Layout, to_segments
-from .fitting import Fitted, GivenScores, fit_vae
+from .fitting import Fitted, GivenScores, as_training, fit_vae
 from .generation import (
     PseudoVideo,
     count_pseudo_videos,
@@ -39,9 +40,9 @@ from .profile import FeatureProfile, Table, quantile_table
 from .randomness import make_generator
 from .recipe import Recipe
 from .refreshing import Refreshed, refresh
-from .training import History
+from .training import History, check_state
 from .vae import ABNORMAL, CLASS_NAMES, NORMAL, MultiTaskVAE, split_tensors
-from .videos import VideoSet, VideoSource, as_pair
+from .videos import VideoSet, VideoSource
 
 
 class PseudoVideoSampler(SnippetMaker):
@@ -403,16 +404,14 @@ class PseudoVideoSampler(SnippetMaker):
         if processes is not None and folder is None:
             raise ValueError("processes: expected a folder that all of them share")
         given = scores is not None
-        if abnormal is not None:
-            normal, abnormal = as_pair(normal, abnormal, layout=layout, key=key)
-        elif chosen.learns_abnormal or chosen.needs_scorer or given:
-            raise ValueError(
-                f"the recipe {chosen.name!r} learns of abnormal videos, got none: "
-                "give them, or take the recipe 'one-class' without scores"
-            )
-        else:
-            normal = VideoSet(normal, layout=layout, key=key, name="normal")
-        state_path = None if folder is None else Path(folder) / TRAINING_STATE
+        normal, abnormal = as_training(
+            normal, abnormal, chosen, layout=layout, key=key, given=given
+        )
+        state_path = None
+        if folder is not None:  # what would fail after the training fails before it
+            check_folder(folder)
+            state_path = Path(folder) / TRAINING_STATE
+            check_state(state_path, chosen, seed=seed)
         fitted = fit_vae(
             normal,
             abnormal,
@@ -527,12 +526,7 @@ class PseudoVideoSampler(SnippetMaker):
         """
         sources: dict[str, Any] = {}
         for name, videos in (("normal", self.normal), ("abnormal", self.abnormal)):
-            paths = videos.paths if videos is not None else None
-            sources[name] = paths and {
-                "files": [str(path.resolve()) for path in paths],
-                "layout": videos.layout if videos is not None else None,
-                "key": videos.key if videos is not None else None,
-            }
+            sources[name] = None if videos is None else videos.record()
         config = {
             "vae": self.vae.config.to_dict(),
             "recipe": self.recipe.to_dict(),

@@ -21,6 +21,8 @@ from .checkpoint import atomic_path, claim_folder, write_json
 # fit in memory; part of the output's names, so the same for any number of processes.
 SHARD_VIDEOS = 8
 RECORDS = "shards"  # folder of the records of finished shards
+MASKS = "masks"  # folder of the masks: all files beside it hold features
+MANIFEST = "manifest.json"
 
 
 class Stream(NamedTuple):
@@ -114,8 +116,10 @@ class Shard(NamedTuple):
             if self.file_format == "npy":
                 # The mask first: a video is never there without its mask.
                 whole = Stream(mask.shape, str(mask.dtype), [mask])
-                for ending, stream in ((".mask.npy", whole), (".npy", features)):
-                    name = f"{job.stem}{ending}"
+                for name, stream in (
+                    (f"{MASKS}/{job.stem}.npy", whole),
+                    (f"{job.stem}.npy", features),
+                ):
                     record[name] = _write(folder / name, _npy(stream))
             else:
                 name = job.stem.partition("/")[2]
@@ -167,7 +171,7 @@ def claim(folder: Path, manifest: Mapping[str, Any]) -> None:
     Raises:
         ValueError: If the folder is for something else.
     """
-    path = folder / "manifest.json"
+    path = folder / MANIFEST
     if not path.exists():
         own = folder / f".manifest-{os.getpid()}-{uuid.uuid4().hex}.json"
         write_json(own, manifest)

@@ -7,6 +7,7 @@ import math
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +25,7 @@ from .recipe import Recipe
 from .selection import Selection
 from .vae import ABNORMAL, NORMAL, MultiTaskVAE
 from .videos import VideoSet
+from .writing import differences
 
 History = list[dict[str, float]]
 TERMS = VAELoss._fields[1:]
@@ -83,11 +85,11 @@ def train_vae(
     model.train()
     optimiser = _adam(model, recipe.lr)
     feed = _Feed(normal, abnormal, selection, recipe, seed, processes)
-    run = {"seed": seed, "recipe": recipe.to_dict(), "selection": selection.to_dict()}
+    run = {**_run(recipe, seed), "selection": selection.to_dict()}
     history: History = []
     best = _Best(recipe.patience)
     if state_path is not None and Path(state_path).exists():
-        history = _load_state(state_path, model, optimiser, run, best)
+        history = _load_state(Path(state_path), model, optimiser, run, best)
     # The first process alone writes.
     written = None if processes is not None and processes.rank else state_path
     # The last complete epoch: what an interrupted or diverged run falls back to.
@@ -448,42 +450,83 @@ def _save_state(
         write_tensors(path, state, meta=meta)
 
 
-def _differences(saved: str, run: Mapping[str, Any]) -> str:
-    """Name the choices in which two runs differ, or that the data do; else nothing."""
-    if saved == json.dumps(run, sort_keys=True):
-        return ""
-    old, new = json.loads(saved), {"seed": run["seed"], **run["recipe"]}
-    old = {"seed": old.get("seed"), **old.get("recipe", {})}
-    named = [f"{k} ({old.get(k)}, now {v})" for k, v in new.items() if old.get(k) != v]
-    return ", ".join(named) or "its videos"
+def check_state(
+    path: str | os.PathLike[str], recipe: Recipe, *, seed: int, delete: bool = False
+) -> None:
+    """Make sure that a state to go on from is of this recipe and seed, if there is one.
+
+    What it selected is compared where training begins, after the baseline.
+
+    Args:
+        path: The `state_path` of `train_vae`.
+        recipe: Of the run to come.
+        seed: Of the run to come.
+        delete: Delete another run's state instead.
+
+    Raises:
+        CheckpointError: If it is another run's, or broken.
+    """
+    path = Path(path)
+    if not path.exists():
+        return
+    try:
+        with _readable_state(path):
+            saved = json.loads(read_tensors(path)[1]["run"])
+            other = differences(_named(saved), _named(_run(recipe, seed)))
+        _refuse(path, other)
+    except CheckpointError:
+        if not delete:
+            raise
+        path.unlink()
+
+
+def _run(recipe: Recipe, seed: int) -> dict[str, Any]:
+    return {"seed": seed, "recipe": recipe.to_dict()}
+
+
+def _named(run: Mapping[str, Any]) -> dict[str, Any]:
+    return {"seed": run["seed"], **run["recipe"]}
+
+
+@contextmanager
+def _readable_state(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (AttributeError, LookupError, TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(
+            f"{path}: not readable as the state of a run, delete it to start anew: "
+            f"{error}"
+        ) from error
+
+
+def _refuse(path: Path, other: str) -> None:
+    if other:
+        raise CheckpointError(
+            f"{path}: the state of another run, which differs in {other}; delete "
+            "it to start anew, or repeat that run's choices to go on with it"
+        )
 
 
 def _load_state(
-    path: str | os.PathLike[str],
+    path: Path,
     model: MultiTaskVAE,
     optimiser: torch.optim.Optimizer,
     run: Mapping[str, Any],
     best: _Best,
 ) -> History:
     state, meta = read_tensors(path)
-    try:
-        differences = _differences(meta["run"], run)
+    with _readable_state(path):
+        saved = json.loads(meta["run"])
+        other = differences(_named(saved), _named(run))
+        if not other and meta["run"] != json.dumps(run, sort_keys=True):
+            other = "its videos"
+    _refuse(path, other)
+    with _readable_state(path):
         history: History = json.loads(meta["history"])
-        if not differences:
-            _set_state(model, optimiser, state)
-            for entry in history:
-                if "validation" in entry:
-                    best.note(entry["validation"])
-    except (AttributeError, LookupError, TypeError, ValueError, RuntimeError) as error:
-        raise CheckpointError(
-            f"{path}: not readable as the state of a run, delete it to start anew: "
-            f"{error}"
-        ) from error
-    if differences:
-        raise CheckpointError(
-            f"{path}: the state of another run, which differs in {differences}; delete "
-            "it to start anew, or repeat that run's choices to go on with it"
-        )
+        _set_state(model, optimiser, state)
+        for entry in history:
+            if "validation" in entry:
+                best.note(entry["validation"])
     found = {k.removeprefix("best."): v for k, v in state.items() if k[:5] == "best."}
     best.weights = found
     return history

@@ -87,6 +87,13 @@ class VideoSet(Sequence[NDArray[np.float32]]):
         """The videos' files, None where they do not come from files."""
         return [Path(row) for row in self._source] if self._from_files else None
 
+    def record(self) -> dict[str, Any] | None:
+        """Return files, layout and key as JSON values; None if there are no files."""
+        if self.paths is None:
+            return None
+        files = [str(path.resolve()) for path in self.paths]
+        return {"files": files, "layout": self.layout, "key": self.key}
+
     @property
     def _from_files(self) -> bool:
         return isinstance(self._source, list | tuple) and isinstance(

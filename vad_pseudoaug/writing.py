@@ -12,6 +12,7 @@ from typing import Any
 
 # Larger ones are not read: those of this library have some KB.
 MAX_JSON = 64 << 20
+MAX_SHOWN = 40  # characters of a value that is named in a message
 
 
 @contextmanager
@@ -95,29 +96,77 @@ def _number(kind: type[int] | type[float]) -> Callable[[str], int | float]:
     return parse
 
 
+def check_folder(folder: str | os.PathLike[str]) -> None:
+    """Make sure that a folder can be written to, before the work and not after it.
+
+    It need not exist: then the nearest folder above it that does is asked.
+
+    Raises:
+        OSError: If it cannot.
+    """
+    found = Path(folder)
+    while not found.exists() and found != found.parent:
+        found = found.parent
+    if not found.is_dir():
+        raise NotADirectoryError(f"{folder}: expected a folder, {found} is a file")
+    if not os.access(found, os.W_OK | os.X_OK):
+        raise PermissionError(f"{folder}: nothing may be written to {found}")
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """Name the entries in which two records differ, with their values if short.
+
+    Example:
+        >>> differences({"seed": 0, "lr": 0.1}, {"seed": 1, "lr": 0.1})
+        'seed (0, now 1)'
+    """
+    old, new = json.loads(json.dumps([old, new]))
+    found = []
+    for name in {**new, **old}:
+        pair = [str(record.get(name)) for record in (old, new)]
+        if old.get(name) != new.get(name):
+            is_short = max(map(len, pair)) <= MAX_SHOWN
+            found.append(f"{name} ({pair[0]}, now {pair[1]})" if is_short else name)
+    return ", ".join(found)
+
+
+def check_claim(
+    folder: str | os.PathLike[str], name: str, record: Mapping[str, Any]
+) -> bool:
+    """Make sure that a folder is for nothing else; return whether its record is there.
+
+    Args:
+        folder: It need not exist.
+        name: The record's file.
+        record: JSON values: the choices that what is in the folder depends on.
+
+    Raises:
+        ValueError: If the folder is for something else; it says in what they differ.
+        OSError: If it cannot be written to.
+    """
+    check_folder(folder)
+    path = Path(folder) / name
+    if not path.exists():
+        return False
+    try:
+        found = read_json(path)
+    except ValueError as error:
+        raise ValueError(f"{path}: not readable as JSON: {error}") from error
+    found = found if isinstance(found, dict) else {}
+    if other := differences(found, record):
+        raise ValueError(
+            f"{folder}: holds the results of another run, which differs in {other}; "
+            "take another folder"
+        )
+    return True
+
+
 def claim_folder(
     folder: str | os.PathLike[str], name: str, record: Mapping[str, Any]
 ) -> None:
     """Write what a folder is for, or make sure that it is for the same.
 
-    Args:
-        folder: Made if it does not exist.
-        name: The record's file.
-        record: JSON values: the choices that what is in the folder depends on.
-
-    Raises:
-        ValueError: If the folder is for something else.
+    Arguments and errors as of `check_claim`; the folder is made if there is none.
     """
-    path = Path(folder) / name
-    if not path.exists():
-        write_json(path, record)
-        return
-    try:
-        found = read_json(path)
-    except ValueError as error:
-        raise ValueError(f"{path}: not readable as JSON: {error}") from error
-    if found != json.loads(json.dumps(record)):
-        raise ValueError(
-            f"{folder}: holds the results of another run, sources or choices; take "
-            "another folder"
-        )
+    if not check_claim(folder, name, record):
+        write_json(Path(folder) / name, record)

@@ -1,0 +1,57 @@
+"""How the commands read their arguments: whole names, and mistakes in one sentence."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+
+class _Help(argparse.HelpFormatter):
+    """Wraps descriptions, and leaves a text that begins with an empty line as it is."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return (
+            text if text.startswith("\n") else super()._fill_text(text, width, indent)
+        )
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that takes no abbreviations, and answers a mistake with what is meant.
+
+    An abbreviation that works today is ambiguous once an option is added.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any):
+        options.setdefault("allow_abbrev", False)
+        options.setdefault("formatter_class", _Help)
+        super().__init__(*arguments, **options)
+
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: Any = None
+    ) -> tuple[Any, list[str]]:
+        """Parse, and refuse what no option takes where the options are known."""
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            name = unknown[0].partition("=")[0]
+            near = difflib.get_close_matches(name, self._option_string_actions, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            kind = "option" if name.startswith("-") else "argument"
+            self.error(f"unknown {kind} {name}{hint}")
+        return found, unknown
+
+    def error(self, message: str) -> NoReturn:
+        """End with one sentence and exit code 2."""
+        self.exit(2, f"error: {message} ({self.prog} --help lists all)\n")
+
+
+def seed(text: str) -> int:
+    """Read a seed.
+
+    Raises:
+        argparse.ArgumentTypeError: If it is no whole number from 0 on.
+    """
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0, got {text}")
+    return int(text)
