@@ -20,7 +20,8 @@ on your own, RTFM's way: list files, and frame labels of the test videos in a ro
   vad-pseudoaug compare --normal normal.list --abnormal abnormal.list \\
       --test test.list --truth gt-sh.npy --expect shanghaitech -o sht/
 
-the paper's tables: --experiment table3 (also figures 4 and 5), table4, table5, table6
+the paper's tables: --experiment table3 and table4 (figure 4: their ROC curves), table5,
+  table6; on features of UCF-Crime, table4 is the pair of table 7 and figure 5
 
 arms of your own: --arms none paper small=paper:hidden_dims=512/256,per_video=1
 your own host: --hosts my_module:train, a train(normal, abnormal, seed) that returns a

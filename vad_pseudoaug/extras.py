@@ -29,7 +29,8 @@ def require(module: str, *, extra: str) -> ModuleType:
     except ImportError as error:
         package = module.partition(".")[0]
         raise ImportError(
-            f"{package} is needed for this: pip install 'vad-pseudoaug[{extra}]'"
+            f"{package} is needed for this, the extra vad-pseudoaug[{extra}]: "
+            f"pip install '.[{extra}]' in a clone of the repository"
         ) from error
 
 

@@ -43,7 +43,8 @@ sampler = PseudoVideoSampler.from_hub("{repo_id}", normal=normal, abnormal=abnor
 ```
 
 `normal` and `abnormal` are your videos, of features by the same extractor:
-{num_features} values a snippet. `pip install 'vad-pseudoaug[hub]'`.
+{num_features} values a snippet. It needs vad-pseudoaug with its extra `hub`:
+`pip install '.[hub]'` in a clone of the repository.
 
 ## What it was fitted on
 
