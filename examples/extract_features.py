@@ -13,7 +13,7 @@ right) and the centre; 10 are these and those of the frame mirrored, in torchvis
 order.
 
 Interrupted, the same command goes on where it stopped: a video's file is written whole
-or not at all. It needs PyAV: pip install 'vad-pseudoaug[video]'.
+or not at all. It needs PyAV, the extra `video`: pip install '.[video]' in a clone.
 """
 
 from __future__ import annotations

@@ -318,7 +318,7 @@ def test_what_is_used(folder):
     generate = ["generate", "run", "-o", "pseudo", "--per-video", "1"]
     assert main([*generate, "--normal", "one.list"]) == 0
     [one] = Path("pseudo/pseudo_abnormal").glob("*_one.npy")
-    assert np.load(one.with_suffix(".mask.npy")).tolist() == [True]
+    assert np.load(f"pseudo/masks/pseudo_abnormal/{one.name}").tolist() == [True]
 
 
 def read_only(array):

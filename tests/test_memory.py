@@ -129,11 +129,12 @@ def test_long_videos_are_written_in_parts(long, vae, tmp_path, layout, small_blo
     made = export_videos(
         sampler, tmp_path / "out", per_video=1, layout=layout, dtype="float16"
     )
+    masks = tmp_path / "out" / "masks" / "pseudo_abnormal"
     for number, file in enumerate(read_list(made.abnormal_list)):
         video = np.load(file)
         assert video.dtype == np.float16
         assert video.shape[layout.index("T")] == long[0].num_snippets(number)
-        assert len(np.load(file.with_suffix(".mask.npy"))) == (1, 7, 20)[number]
+        assert len(np.load(masks / file.name)) == (1, 7, 20)[number]
 
 
 def test_many_pooled_videos_lie_in_a_file(videos, monkeypatch):

@@ -107,6 +107,11 @@ def test_readme_python_blocks_run(block, host_dataset, vae, tmp_path, monkeypatc
     ],
 )
 def test_readme_commands_exist(line, monkeypatch, capsys):
-    for name in ("cli._fit", "cli._generate", "cli._demo", "cli_inspect._inspect"):
+    for name in (
+        "cli_fit._fit",
+        "cli_generate._generate",
+        "cli._demo",
+        "cli_inspect._inspect",
+    ):
         monkeypatch.setattr(f"vad_pseudoaug.{name}", lambda options: None)
     assert main(shlex.split(line, comments=True)[1:]) == 0
