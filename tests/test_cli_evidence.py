@@ -1,6 +1,7 @@
 """The commands `check` and `compare`, in process: exit codes, files, messages."""
 
 import json
+import re
 import sys
 from dataclasses import replace
 
@@ -8,7 +9,10 @@ import numpy as np
 import pytest
 
 from vad_pseudoaug import check as check_module
+from vad_pseudoaug.arms import KINDS
 from vad_pseudoaug.cli import main
+from vad_pseudoaug.compare import HOSTS
+from vad_pseudoaug.experiments import EXPERIMENTS
 
 SMALL = [
     *("--hidden-dims", "16", "--latent-dim", "4", "--epochs", "2"),
@@ -201,3 +205,5 @@ def test_help_teaches(capsys):
     out = capsys.readouterr().out
     assert "Exits with 1 where a gate fails" in " ".join(out.split())
     assert "--truth gt-sh.npy" in out
+    told = set(re.findall(r"[\w-]+", out.partition("experiments: ")[2]))
+    assert told >= {*KINDS, *HOSTS, *EXPERIMENTS} - {"table4", "table5"}

@@ -58,8 +58,16 @@ def _parser() -> argparse.ArgumentParser:
         description="Train two hosts on draws of UCSD Ped2 with and without pseudo "
         "videos; print a table, and write pictures and demo.json.",
     )
-    demo.add_argument("-o", "--output", default="demo", metavar="FOLDER")
-    demo.add_argument("--draws", type=int, default=5, help="paired runs, >= 2 [5]")
+    demo.add_argument(
+        "-o", "--output", default="demo", metavar="FOLDER", help="where to [demo]"
+    )
+    demo.add_argument(
+        "--draws",
+        type=int,
+        default=5,
+        metavar="NUMBER",
+        help="paired runs, at least 2 [5]",
+    )
     demo.set_defaults(run=_demo)
     add_inspect(commands)
     add_check(commands)

@@ -23,9 +23,12 @@ on your own, RTFM's way: list files, and frame labels of the test videos in a ro
 the paper's tables: --experiment table3 and table4 (figure 4: their ROC curves), table5,
   table6; on features of UCF-Crime, table4 is the pair of table 7 and figure 5
 
-arms of your own: --arms none paper small=paper:hidden_dims=512/256,per_video=1
-your own host: --hosts my_module:train, a train(normal, abnormal, seed) that returns a
-score function, from features (N, T, D) to one score a snippet (T,)
+experiments: all, ablation (from paper to robust, a choice at a time), table3 to table6
+arms: none, duplicate, jitter, mixup, psemix, mean-shift, cutmix, smote, paper, robust,
+  one-class, auto; with choices of a recipe: small=paper:hidden_dims=512/256,per_video=1
+hosts: mlp (the paper's), rtfm, mil, or your own, my_module:train, a
+  train(normal, abnormal, seed) that returns a score function, from features (N, T, D)
+  to one score a snippet (T,)
 """
 
 
@@ -99,12 +102,18 @@ def add_compare(commands: Any) -> None:
     )
     what = compare.add_argument_group("experiment")
     what.add_argument(
-        "--experiment", default="all", metavar="NAME", help="arms and hosts [all]"
+        "--experiment",
+        default="all",
+        metavar="NAME",
+        help="arms and hosts by name, see below [all]",
     )
     what.add_argument(
-        "--arms", nargs="+", metavar="ARM", help="arms, the first as base"
+        "--arms",
+        nargs="+",
+        metavar="ARM",
+        help="arms, see below, the first as base",
     )
-    what.add_argument("--hosts", nargs="+", metavar="HOST", help="mlp, rtfm, mil, ...")
+    what.add_argument("--hosts", nargs="+", metavar="HOST", help="hosts, see below")
     what.add_argument(
         "--against", nargs="+", metavar="ARM", help="arms to compare with, too"
     )
@@ -128,7 +137,9 @@ def add_compare(commands: Any) -> None:
         metavar="NUMBER",
         help="runs at a time [1]",
     )
-    compare.add_argument("-o", "--output", required=True, metavar="FOLDER")
+    compare.add_argument(
+        "-o", "--output", required=True, metavar="FOLDER", help="where to"
+    )
     add_modes(compare, dry_run=False)
     compare.set_defaults(run=_compare, goes_on=True)
 

@@ -19,6 +19,7 @@ def add_fit(commands: Any) -> None:
     fit = commands.add_parser(
         "fit",
         help="learn from training videos",
+        usage="%(prog)s --normal LIST --abnormal LIST -o RUN [option ...]",
         description="Train baseline and multi-task VAE on training videos, and write "
         "a checkpoint. Interrupted, the same command goes on where it stopped.",
     )
@@ -32,7 +33,7 @@ def add_fit(commands: Any) -> None:
         help="RUN/config.json of another run: its recipe, seed and videos, unless "
         "others are given",
     )
-    fit.add_argument("-o", "--output", required=True, metavar="RUN", help="checkpoint")
+    fit.add_argument("-o", "--output", required=True, metavar="RUN", help="where to")
     fit.add_argument(
         "--overwrite",
         action="store_true",

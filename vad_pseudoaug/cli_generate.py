@@ -20,7 +20,9 @@ def add_generate(commands: Any) -> None:
         "generate ...` or with --rank and --world-size.",
     )
     generate.add_argument("checkpoint", metavar="RUN", help="what `fit` wrote")
-    generate.add_argument("-o", "--output", required=True, metavar="FOLDER")
+    generate.add_argument(
+        "-o", "--output", required=True, metavar="FOLDER", help="where to"
+    )
     generate.add_argument(
         "--per-video",
         type=float,
