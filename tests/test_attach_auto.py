@@ -134,6 +134,26 @@ def test_it_is_tried_where_nothing_is_given(choose, sampler, caplog):
     assert "Give p to mix them in all the same" in caplog.text
 
 
+@pytest.mark.parametrize("options", [{}, {"p": "auto"}])
+def test_a_trial_that_fails_mixes_nothing_in_and_says_so(sampler, caplog, options):
+    small = {"hidden_dims": (16,), "latent_dim": 4, "baseline_epochs": 2}
+    sampler.recipe = type(sampler.recipe).named("paper", threshold=1.0, **small)
+    plain, pair = run(loaders()), loaders()
+    handle = rtfm.attach(*pair, sampler, **options)
+    told = caplog.messages[-1]
+    assert caplog.text.count("WARNING") == (1 if options else 2)  # that it is tried
+    assert handle.choice.p == 0
+    assert "no snippet of the" in handle.choice.failed
+    assert handle.choice.failed in told
+    assert "Give p to mix them in all the same" in told
+    for ours, theirs in zip(run(pair), plain, strict=True):
+        assert torch.equal(ours[0], theirs[0])
+    pair[1].dataset.features[3] = np.nan
+    handle.detach()
+    with pytest.raises(ValueError, match="finite"):
+        rtfm.attach(*pair, sampler, **options)
+
+
 def few_loaders():
     pair = hosts.RtfmDataset(9, 0.0), hosts.RtfmDataset(2, 1.0)
     return [DataLoader(own, batch_size=2) for own in pair]

@@ -18,6 +18,7 @@ from .extras import progress_bar, track
 from .pooling import release
 from .randomness import make_generator, seeded_linear
 from .recipe import Recipe
+from .selection import NothingToLearnError
 from .videos import VideoSet, VideoSource, as_pair
 
 # What a host's training gives: from features (N, T, D) to a score a snippet, (T,).
@@ -349,12 +350,12 @@ def cross_scores(
         For each normal and each abnormal video its scores `(T,)`.
 
     Raises:
-        ValueError: If a class has one video alone.
+        NothingToLearnError: If a class has one video alone.
     """
     sets = as_pair(normal, abnormal)
     folds = min(recipe.folds, *map(len, sets))
     if folds < 2:
-        raise ValueError(
+        raise NothingToLearnError(
             f"cross-fitting needs two or more videos of each class and folds, got "
             f"{len(sets[0])} and {len(sets[1])} videos and {recipe.folds} folds"
         )
