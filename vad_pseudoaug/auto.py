@@ -157,10 +157,10 @@ def choose_p(
                 failed, gains = f"without part {part + 1} of {parts}, {error}", {}
                 break
             step()
-            alone = separation(train(*kept, seed), *left_out)
+            alone = separation(train(kept[NORMAL], kept[ABNORMAL], seed), *left_out)
             step()
             for p in tried:
-                mixed = mix_in(*kept, sampler, p, seed=seed)
+                mixed = mix_in(kept[NORMAL], kept[ABNORMAL], sampler, p, seed=seed)
                 gains[p].append(separation(train(*mixed, seed), *left_out) - alone)
                 step()
     found = {p: np.array(own) for p, own in gains.items()}

@@ -281,6 +281,7 @@ class Baseline(nn.Module):
         device: torch.device | str,
         progress: bool | None,
         watch: Callable[[Baseline], None] | None = None,
+        title: str = "baseline",
     ) -> Baseline:
         """Train on a part of pooled videos, with arguments as of `fit`."""
         training = pooled.rows(split.train_normal, split.train_abnormal)
@@ -298,7 +299,7 @@ class Baseline(nn.Module):
         )
         optimiser = torch.optim.Adam(model.parameters(), lr=recipe.baseline_lr)
         tenth = max(1, recipe.baseline_epochs // 10)
-        with progress_bar(recipe.baseline_epochs, "baseline", show=progress) as step:
+        with progress_bar(recipe.baseline_epochs, title, show=progress) as step:
             for epoch in range(recipe.baseline_epochs):
                 generator = make_generator(seed, 1, epoch)
                 order = torch.randperm(len(training), generator=generator, device="cpu")
@@ -374,6 +375,7 @@ def cross_scores(
             seed=seed,
             device=device,
             progress=progress,
+            title=f"baseline {fold + 1} of {folds}",
         )
         for videos, parts, found in zip(sets, part, scores, strict=True):
             for i, own in enumerate(parts):
