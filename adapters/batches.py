@@ -17,6 +17,7 @@ from vad_pseudoaug.auto import Choice, settle
 from vad_pseudoaug.features import Layout
 from vad_pseudoaug.hosts import SamplerLike, load_sampler
 from vad_pseudoaug.items import ItemFormat, Slot, with_members
+from vad_pseudoaug.loading import describe_handle
 from vad_pseudoaug.mixing import Mixing, MixOptions, translate_video
 from vad_pseudoaug.randomness import make_generator
 from vad_pseudoaug.sampler import PseudoVideoSampler
@@ -54,6 +55,11 @@ class BatchAttachment:
         self._batches = self._seen = self._replaced = 0
         self.enabled = mixing.enabled
         self.choice: Choice | None = None
+
+    def __repr__(self) -> str:
+        attached = type(self._loader) is not self._host
+        state = f"enabled={self.enabled}" if attached else "detached"
+        return describe_handle(self, state, self._mixing.amount)
 
     def stats(self) -> dict[str, int]:
         """Return how many videos were "seen" and how many "replaced" so far."""

@@ -25,7 +25,7 @@ from vad_pseudoaug.auto import Choice
 from vad_pseudoaug.extras import require
 from vad_pseudoaug.filling import temporary_folder
 from vad_pseudoaug.hosts import SamplerLike, dataset_of, load_sampler
-from vad_pseudoaug.loading import Attachment
+from vad_pseudoaug.loading import Attachment, describe_handle
 from vad_pseudoaug.mixer import Mixer
 from vad_pseudoaug.mixing import Mixing
 from vad_pseudoaug.randomness import preserved_global_rng
@@ -76,6 +76,10 @@ class PseudoVideos:
         self._epochs_done = 0  # when the handles were made
         self._place: Path | None = None
         self._undo: Callable[[], None] | None = None
+
+    def __repr__(self) -> str:
+        state = f"sampler={self.sampler}"
+        return describe_handle(self, state, Mixing.split(self._options)[0].amount)
 
     def stats(self) -> dict[str, int]:
         """Return how many videos were "seen" and how many "replaced" so far."""

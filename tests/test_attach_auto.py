@@ -186,6 +186,10 @@ def test_whole_batches_are_tried_on_what_the_sampler_was_fitted_on(choose, vae):
         assert (handle.choice is None) == ("p" in options and options["p"] == 0.5)
     [(given, _)] = list(host)
     assert torch.equal(given, batch)
+    told = "BatchAttachment(p=0, {}, seen=0, replaced=0)"
+    assert repr(handle) == told.format("enabled=True")
+    handle.detach()
+    assert repr(handle) == told.format("detached")
 
 
 class Batches(list):
@@ -216,8 +220,13 @@ def test_a_data_module_chooses_once(choose, sampler):
         module, sampler, order=("normal", "abnormal"), p="auto", pool=None
     )
     assert handle.choice is None
+    told = "ModuleAttachment(p={}, {}, seen={}, replaced={})"
+    assert repr(handle) == told.format("auto", "enabled=True", 0, 0)
     for _ in range(2):
         run(module.train_dataloader())
     assert len(asked) == 1
     assert handle.choice.p == 1.0
     assert handle.stats() == {"seen": 34, "replaced": 34}
+    assert repr(handle) == told.format(1, "enabled=True", 34, 34)
+    handle.detach()
+    assert repr(handle) == told.format(1, "detached", 34, 34)

@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from hosts import FEATURE_DIM
 from vad_pseudoaug import PseudoVideoSampler, Recipe, read_features, read_list
 from vad_pseudoaug.adapters import generic, mil, mixed, pairs, rtfm
+from vad_pseudoaug.items import ItemFormat
 from vad_pseudoaug.mixing import Mixing
 
 VIDEO = np.ones((6, FEATURE_DIM), np.float32)
@@ -193,6 +194,43 @@ def test_what_objects_say_of_themselves(vae, loaders, sampler):
     )
     handle = rtfm.attach(*loaders, sampler, p=0.5)
     next(iter(loaders[0]))
-    assert repr(handle).startswith("Attachment(enabled=True, seen=2, replaced=")
+    start, counts = repr(handle).split(", seen=")
+    assert start == "Attachment(p=0.5, enabled=True"
     handle.detach()
-    assert repr(handle) == "Attachment(detached)"
+    assert repr(handle) == f"Attachment(p=0.5, detached, seen={counts}"
+
+
+def test_what_was_counted_is_there_after_detach(loaders, sampler):
+    handle = rtfm.attach(*loaders, sampler, ratio=1)
+    for loader in loaders:
+        list(loader)
+    stats = handle.stats()
+    assert stats == {"seen": 9, "replaced": 9}
+    for _ in range(2):
+        handle.detach()
+        assert handle.stats() == stats
+        assert not handle.enabled
+    assert repr(handle) == "Attachment(ratio=1, detached, seen=9, replaced=9)"
+
+
+@pytest.mark.parametrize(
+    ("form", "text"),
+    [
+        (ItemFormat(), "features (N, T, D)"),
+        (ItemFormat("X", "TD", any_length=True), "features (T, D) at 'X', of any leng"),
+        (ItemFormat(0, dims=(0, 8), length=2), "at 0, of which 0 to 8 are generated, "),
+        (ItemFormat(0, length=2), "padded, the true length at 2"),
+        (ItemFormat(norm_channel=True), "(N, T, D), the last one the norm of the oth"),
+        (ItemFormat(length="nonzero"), "padded with zeros"),
+    ],
+)
+def test_how_items_are_read_is_said_in_words(form, text):
+    assert text in str(form)
+
+
+def test_the_log_speaks_the_users_language(loaders, sampler, caplog):
+    with caplog.at_level("INFO", "vad_pseudoaug"):
+        rtfm.attach(*loaders, sampler, p=0.25)
+    assert "read as features (N, T, D) at 0" in caplog.text
+    assert "attached, p=0.25" in caplog.text
+    assert "ItemFormat" not in caplog.text

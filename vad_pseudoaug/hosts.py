@@ -309,6 +309,7 @@ def attach_found(
         allow_single=mixing.allow_single,
     )
     handle.choice = choice
+    logger.info("attached, %s", mixing.amount)
     return handle
 
 

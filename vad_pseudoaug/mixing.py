@@ -136,6 +136,13 @@ class Mixing:
         return self.p == "auto" or (self.p is None and self.ratio is None)
 
     @property
+    def amount(self) -> str:
+        """How many are replaced, as texts tell it: "p=auto" is yet to be chosen."""
+        if self.is_open:
+            return "p=auto"
+        return f"p={self.p:g}" if self.ratio is None else f"ratio={self.ratio:g}"
+
+    @property
     def inert(self) -> bool:
         """Whether no video can ever be replaced."""
         return self.p == 0 or self.ratio == 0
