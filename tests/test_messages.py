@@ -47,6 +47,41 @@ def test_the_same_videos_twice(twins, loaders, sampler, tmp_path):
         rtfm.attach(loaders[0], DataLoader(twins[0], batch_size=2), sampler)
 
 
+@pytest.mark.parametrize(
+    ("normal", "abnormal", "swapped"),
+    [
+        (0, 1, False),
+        (1, 0, True),
+        (torch.tensor(1.0), torch.tensor(0.0), True),
+        (np.ones(1), np.zeros(1), True),
+        ("Fighting", "Normal", True),
+        ("Normal", "Fighting", False),
+        (0, 0, False),  # say, the numbers of the items
+        (1, 1, False),
+        ([2, 3], {"a": 1}, False),
+    ],
+)
+@pytest.mark.parametrize("kind", [tuple, dict])
+def test_loaders_the_wrong_way_round(sampler, caplog, normal, abnormal, swapped, kind):
+    def item(label):
+        if kind is tuple:
+            return VIDEO, label, "beside"
+        return {"x": VIDEO, "label": label, "name": "beside"}
+
+    twins = [[item(label)] * 4 for label in (normal, abnormal)]
+    pair = [
+        DataLoader(own, batch_size=2, collate_fn=list)  # type: ignore[arg-type]
+        for own in twins
+    ]
+    rtfm.attach(*pair, sampler, p=0.5)
+    told = [m for m in caplog.messages if "seem to be swapped" in m]
+    assert len(told) == int(swapped)
+    if swapped:
+        assert f"normal has the label {normal!r}" in told[0]
+        rtfm.wrap(*twins, sampler)
+        assert caplog.text.count("seem to be swapped") == 2
+
+
 def test_loaders_for_datasets_and_the_reverse(twins, loaders, sampler):
     with pytest.raises(TypeError, match=r"give its dataset, loader\.dataset"):
         PseudoVideoSampler.fit(*loaders)
