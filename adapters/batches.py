@@ -19,6 +19,7 @@ from vad_pseudoaug.hosts import SamplerLike, load_sampler
 from vad_pseudoaug.items import ItemFormat, Slot, with_members
 from vad_pseudoaug.loading import describe_handle
 from vad_pseudoaug.mixing import Mixing, MixOptions, translate_video
+from vad_pseudoaug.options import names_options
 from vad_pseudoaug.randomness import make_generator
 from vad_pseudoaug.sampler import PseudoVideoSampler
 from vad_pseudoaug.vae import ABNORMAL, NORMAL
@@ -112,6 +113,7 @@ class BatchAttachment:
         return new if self._slot is None else with_members(batch, {self._slot: new})
 
 
+@names_options()
 def videos(
     batches: Iterable[Any], *, normal_first: bool, slot: Slot = 0
 ) -> tuple[VideoSet, VideoSet]:
@@ -131,6 +133,7 @@ def videos(
     return VideoSet(halves[0], name="normal"), VideoSet(halves[1], name="abnormal")
 
 
+@names_options(MixOptions)
 def attach(
     loader: Any,
     sampler: SamplerLike,

@@ -18,6 +18,7 @@ from vad_pseudoaug.filling import temporary_folder
 from vad_pseudoaug.hosts import SamplerLike, load_sampler
 from vad_pseudoaug.loading import Attachment, describe_handle
 from vad_pseudoaug.mixing import Mixing
+from vad_pseudoaug.options import names_options
 
 from . import rtfm
 from .lightning_callback import callback as callback
@@ -82,6 +83,7 @@ class ModuleAttachment:
         self._datamodule.train_dataloader = self._original
 
 
+@names_options(rtfm.attach)
 def attach(
     datamodule: Any,
     sampler: SamplerLike,

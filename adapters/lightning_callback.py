@@ -28,6 +28,7 @@ from vad_pseudoaug.hosts import SamplerLike, dataset_of, load_sampler
 from vad_pseudoaug.loading import Attachment, describe_handle
 from vad_pseudoaug.mixer import Mixer
 from vad_pseudoaug.mixing import Mixing
+from vad_pseudoaug.options import options_of, refuse_unknown
 from vad_pseudoaug.randomness import preserved_global_rng
 from vad_pseudoaug.refreshing import Refreshed
 
@@ -304,6 +305,7 @@ def callback(
         )
     if fit and sampler is not None:
         raise ValueError("sampler and fit: expected one of them, got both")
+    refuse_unknown("callback", options, options_of(attach))
     mixing, _ = Mixing.split(options)  # refuses what cannot be
     if refresh_every and mixing.start_after and mixing.start_unit == "steps":
         raise ValueError("start_unit: expected 'epochs' beside refresh_every")

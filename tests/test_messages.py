@@ -9,7 +9,17 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from hosts import FEATURE_DIM
 from vad_pseudoaug import PseudoVideoSampler, Recipe, read_features, read_list
-from vad_pseudoaug.adapters import generic, mil, mixed, pairs, rtfm
+from vad_pseudoaug.adapters import (
+    batches,
+    clip,
+    generic,
+    lightning,
+    mil,
+    mixed,
+    pairs,
+    rtfm,
+    torchmil,
+)
 from vad_pseudoaug.items import ItemFormat
 from vad_pseudoaug.mixing import Mixing
 
@@ -134,6 +144,38 @@ def test_samplers_that_are_none(sampler, loaders):
 def test_mix_options(options, message):
     with pytest.raises(ValueError, match=message):
         Mixing(**options)
+
+
+VERBS = {
+    "a fit": (PseudoVideoSampler.fit, {"sead": "seed", "epoch": "epochs"}),
+    "attach": (rtfm.attach, {"slots": "slot", "ration": "ratio"}),
+    "wrap": (rtfm.wrap, {"per_vid": "per_video"}),
+    "videos": (rtfm.videos, {"layuot": "layout"}),
+    "mil": (mil.attach, {"enable": "enabled"}),
+    "clip": (clip.attach, {"lenght": "length", "pool_bite": "pool_bytes"}),
+    "clip.wrap": (clip.wrap, {"lenght": "length", "sede": "seed"}),
+    "mixed": (mixed.attach, {"labels_slot": "label_slot", "rato": "ratio"}),
+    "mixed.wrap": (mixed.wrap, {"class_off": "class_of"}),
+    "mixed.videos": (mixed.videos, {"lables": "labels"}),
+    "torchmil": (torchmil.attach, {"anylength": "any_length"}),
+    "torchmil.wrap": (torchmil.wrap, {"pervideo": "per_video"}),
+    "pairs": (pairs.attach, {"normal_slots": "normal_slot"}),
+    "generic": (generic.attach, {"source": "sources"}),
+    "batches": (batches.attach, {"normal_frist": "normal_first"}),
+    "lightning": (lightning.attach, {"orders": "order", "start_afer": "start_after"}),
+    "callback": (lightning.callback, {"start_afer": "start_after"}),
+}
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_unknown_options_are_refused_by_the_nearest_one(name):
+    function, wrong = VERBS[name]
+    for option, right in wrong.items():
+        message = f"unknown option '{option}'; did you mean '{right}'\\?$"
+        with pytest.raises(TypeError, match=message):
+            function(**{option: 1})
+    with pytest.raises(TypeError, match=r"unknown option 'qqq'; there is .*seed"):
+        rtfm.attach(None, None, None, qqq=1)
 
 
 @pytest.mark.parametrize(
