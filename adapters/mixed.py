@@ -126,8 +126,9 @@ def attach(
         abnormal_share: Share of abnormal videos among the pseudo videos; an item of
             the other class is then replaced as a whole, by a real one of the class
             with its features replaced. None keeps the class of each item.
-        **options: `p`, `ratio`, `seed`, ..., see `vad_pseudoaug.mixing.Mixing`, and how
-            the items look, see `Form`.
+        **options: `p` (by the recipe `robust` a share of the abnormal videos alone),
+            `ratio`, `seed`, ..., see `vad_pseudoaug.mixing.Mixing`, and how the items
+            look, see `Form`.
     """
     sampler = load_sampler(sampler)
     mixing, form = Mixing.split(options)

@@ -168,8 +168,9 @@ def attach(
         layout: See the module's head.
         dims: See the module's head.
         length: See the module's head.
-        **options: How many videos are replaced, and when: `p` (a number or "auto"),
-            `ratio`, `seed`, `enabled`, `start_after`, ...; see
+        **options: How many videos are replaced, and when: `p` (a number or "auto"; by
+            the recipe `robust` p=0.5 is half of the abnormal videos, and so a quarter
+            of all), `ratio`, `seed`, `enabled`, `start_after`, ...; see
             `vad_pseudoaug.mixing.Mixing`.
 
     Returns:

@@ -45,7 +45,9 @@ class Choice(NamedTuple):
     """What was chosen, and by which figures.
 
     Attributes:
-        p: Probability with which an abnormal video is to be a pseudo video.
+        p: Probability with which an abnormal video is to be a pseudo video; a normal
+            one, that times the recipe's `normal_rate`, which is 0 in `robust`: p=0.5
+            is then half of the abnormal videos, a quarter of as many of each.
         gains: For each p tried, the gain of each part over no pseudo videos, `(K,)`.
         failed: Why nothing could be told, so that p is 0; "" where it could.
     """
