@@ -17,7 +17,9 @@ from vad_pseudoaug.auto import Choice, settle
 from vad_pseudoaug.features import Layout
 from vad_pseudoaug.hosts import SamplerLike, load_sampler
 from vad_pseudoaug.items import ItemFormat, Slot, with_members
+from vad_pseudoaug.loading import describe_handle
 from vad_pseudoaug.mixing import Mixing, MixOptions, translate_video
+from vad_pseudoaug.options import names_options
 from vad_pseudoaug.randomness import make_generator
 from vad_pseudoaug.sampler import PseudoVideoSampler
 from vad_pseudoaug.vae import ABNORMAL, NORMAL
@@ -54,6 +56,11 @@ class BatchAttachment:
         self._batches = self._seen = self._replaced = 0
         self.enabled = mixing.enabled
         self.choice: Choice | None = None
+
+    def __repr__(self) -> str:
+        attached = type(self._loader) is not self._host
+        state = f"enabled={self.enabled}" if attached else "detached"
+        return describe_handle(self, state, self._mixing.amount)
 
     def stats(self) -> dict[str, int]:
         """Return how many videos were "seen" and how many "replaced" so far."""
@@ -106,6 +113,7 @@ class BatchAttachment:
         return new if self._slot is None else with_members(batch, {self._slot: new})
 
 
+@names_options()
 def videos(
     batches: Iterable[Any], *, normal_first: bool, slot: Slot = 0
 ) -> tuple[VideoSet, VideoSet]:
@@ -125,6 +133,7 @@ def videos(
     return VideoSet(halves[0], name="normal"), VideoSet(halves[1], name="abnormal")
 
 
+@names_options(MixOptions)
 def attach(
     loader: Any,
     sampler: SamplerLike,

@@ -16,11 +16,13 @@ from vad_pseudoaug.appended import AppendedDataset
 from vad_pseudoaug.hosts import SamplerLike
 from vad_pseudoaug.items import Length
 from vad_pseudoaug.loading import Attachment
+from vad_pseudoaug.options import names_options
 from vad_pseudoaug.videos import VideoSet
 
 from . import rtfm
 
 
+@names_options(rtfm.videos)
 def videos(
     normal_dataset: Any, abnormal_dataset: Any, *, length: Length = 2, **options: Any
 ) -> tuple[VideoSet, VideoSet]:
@@ -35,6 +37,7 @@ def videos(
     return rtfm.videos(normal_dataset, abnormal_dataset, length=length, **options)
 
 
+@names_options(rtfm.wrap)
 def wrap(
     normal_dataset: Any,
     abnormal_dataset: Any,
@@ -57,6 +60,7 @@ def wrap(
     )
 
 
+@names_options(rtfm.attach)
 def attach(
     normal_loader: DataLoader[Any],
     abnormal_loader: DataLoader[Any],

@@ -25,11 +25,13 @@ from vad_pseudoaug.hosts import (
 from vad_pseudoaug.items import Length, Slot
 from vad_pseudoaug.loading import Attachment
 from vad_pseudoaug.mixing import POOL_BYTES, Mixing, MixOptions
+from vad_pseudoaug.options import names_options
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 
+@names_options()
 def wrap(
     dataset: Any,
     sampler: SamplerLike,
@@ -75,6 +77,7 @@ def wrap(
     )[label]
 
 
+@names_options(MixOptions)
 def attach(
     loader: DataLoader[Any],
     sampler: SamplerLike,

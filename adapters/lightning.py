@@ -16,8 +16,9 @@ from typing import Any
 from vad_pseudoaug.auto import Choice
 from vad_pseudoaug.filling import temporary_folder
 from vad_pseudoaug.hosts import SamplerLike, load_sampler
-from vad_pseudoaug.loading import Attachment
+from vad_pseudoaug.loading import Attachment, describe_handle
 from vad_pseudoaug.mixing import Mixing
+from vad_pseudoaug.options import names_options
 
 from . import rtfm
 from .lightning_callback import callback as callback
@@ -31,13 +32,24 @@ class ModuleAttachment:
         choice: Why `p="auto"` became what it is, once loaders were made.
     """
 
-    def __init__(self, datamodule: Any, original: Callable[[], Any]):
+    def __init__(
+        self,
+        datamodule: Any,
+        original: Callable[[], Any],
+        options: dict[str, Any],
+    ):
         self._datamodule = datamodule
         self._original = original
+        self._options = options
         self._enabled = True
         self.parts: list[Attachment] = []
         self.choice: Choice | None = None
         self._place: Path | None = None
+
+    def __repr__(self) -> str:
+        attached = self._datamodule.train_dataloader is not self._original
+        state = f"enabled={self.enabled}" if attached else "detached"
+        return describe_handle(self, state, Mixing.split(self._options)[0].amount)
 
     def place(self) -> Path:
         """Return a temporary folder for a pool that all loaders share."""
@@ -65,13 +77,13 @@ class ModuleAttachment:
         """Give the module, and the loaders that it has made, back as they were."""
         for part in self.parts:
             part.detach()
-        self.parts = []
         if self._place is not None:
             shutil.rmtree(self._place, ignore_errors=True)
             self._place = None
         self._datamodule.train_dataloader = self._original
 
 
+@names_options(rtfm.attach)
 def attach(
     datamodule: Any,
     sampler: SamplerLike,
@@ -98,7 +110,7 @@ def attach(
     if hasattr(original, "_attachment"):
         raise ValueError("the data module is attached already: call detach() first")
     loaded = load_sampler(sampler)
-    handle = ModuleAttachment(datamodule, original)
+    handle = ModuleAttachment(datamodule, original, options)
 
     # A plain function: Lightning looks into its code.
     def train_dataloader() -> Any:

@@ -25,9 +25,10 @@ from vad_pseudoaug.auto import Choice
 from vad_pseudoaug.extras import require
 from vad_pseudoaug.filling import temporary_folder
 from vad_pseudoaug.hosts import SamplerLike, dataset_of, load_sampler
-from vad_pseudoaug.loading import Attachment
+from vad_pseudoaug.loading import Attachment, describe_handle
 from vad_pseudoaug.mixer import Mixer
 from vad_pseudoaug.mixing import Mixing
+from vad_pseudoaug.options import options_of, refuse_unknown
 from vad_pseudoaug.randomness import preserved_global_rng
 from vad_pseudoaug.refreshing import Refreshed
 
@@ -76,6 +77,10 @@ class PseudoVideos:
         self._epochs_done = 0  # when the handles were made
         self._place: Path | None = None
         self._undo: Callable[[], None] | None = None
+
+    def __repr__(self) -> str:
+        state = f"sampler={self.sampler}"
+        return describe_handle(self, state, Mixing.split(self._options)[0].amount)
 
     def stats(self) -> dict[str, int]:
         """Return how many videos were "seen" and how many "replaced" so far."""
@@ -300,6 +305,7 @@ def callback(
         )
     if fit and sampler is not None:
         raise ValueError("sampler and fit: expected one of them, got both")
+    refuse_unknown("callback", options, options_of(attach))
     mixing, _ = Mixing.split(options)  # refuses what cannot be
     if refresh_every and mixing.start_after and mixing.start_unit == "steps":
         raise ValueError("start_unit: expected 'epochs' beside refresh_every")

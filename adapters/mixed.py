@@ -31,6 +31,7 @@ from vad_pseudoaug.hosts import (
 from vad_pseudoaug.items import Length, Slot
 from vad_pseudoaug.loading import Attachment
 from vad_pseudoaug.mixing import POOL_BYTES, Mixing, MixOptions
+from vad_pseudoaug.options import names_options
 from vad_pseudoaug.vae import NORMAL
 from vad_pseudoaug.videos import VideoSet
 
@@ -67,6 +68,7 @@ class AttachOptions(Form, MixOptions, total=False):
     """The keywords of `attach`: those of `Form` and of `mixing.Mixing`."""
 
 
+@names_options(Form)
 def videos(dataset: Any, **form: Unpack[Form]) -> tuple[VideoSet, VideoSet]:
     """Return normal and abnormal videos, for `PseudoVideoSampler.fit(*videos(...))`.
 
@@ -77,6 +79,7 @@ def videos(dataset: Any, **form: Unpack[Form]) -> tuple[VideoSet, VideoSet]:
     return as_videos(find_mixed(dataset, None, **form))
 
 
+@names_options(Form)
 def wrap(
     dataset: Any,
     sampler: SamplerLike,
@@ -107,6 +110,7 @@ def wrap(
     return wrapped
 
 
+@names_options(AttachOptions)
 def attach(
     loader: DataLoader[Any],
     sampler: SamplerLike,
@@ -122,8 +126,9 @@ def attach(
         abnormal_share: Share of abnormal videos among the pseudo videos; an item of
             the other class is then replaced as a whole, by a real one of the class
             with its features replaced. None keeps the class of each item.
-        **options: `p`, `ratio`, `seed`, ..., see `vad_pseudoaug.mixing.Mixing`, and how
-            the items look, see `Form`.
+        **options: `p` (by the recipe `robust` a share of the abnormal videos alone),
+            `ratio`, `seed`, ..., see `vad_pseudoaug.mixing.Mixing`, and how the items
+            look, see `Form`.
     """
     sampler = load_sampler(sampler)
     mixing, form = Mixing.split(options)

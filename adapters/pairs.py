@@ -25,6 +25,7 @@ from vad_pseudoaug.hosts import (
 from vad_pseudoaug.items import Slot
 from vad_pseudoaug.loading import Attachment
 from vad_pseudoaug.mixing import POOL_BYTES, Mixing, MixOptions
+from vad_pseudoaug.options import names_options
 from vad_pseudoaug.vae import NORMAL
 from vad_pseudoaug.videos import VideoSet
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 
+@names_options()
 def videos(
     dataset: Any,
     *,
@@ -53,6 +55,7 @@ def videos(
     return as_videos(find_pairs(dataset, None, slots=slots, layout=layout, dims=dims))
 
 
+@names_options()
 def wrap(
     dataset: Any,
     sampler: SamplerLike,
@@ -92,6 +95,7 @@ def wrap(
     return wrapped
 
 
+@names_options(MixOptions)
 def attach(
     loader: DataLoader[Any],
     sampler: SamplerLike,

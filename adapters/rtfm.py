@@ -38,6 +38,7 @@ from vad_pseudoaug.hosts import (
 from vad_pseudoaug.items import Length, Slot
 from vad_pseudoaug.loading import Attachment
 from vad_pseudoaug.mixing import POOL_BYTES, Mixing, MixOptions
+from vad_pseudoaug.options import names_options
 from vad_pseudoaug.vae import ABNORMAL, NORMAL
 from vad_pseudoaug.videos import VideoSet
 
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 
+@names_options()
 def videos(
     normal_dataset: Any,
     abnormal_dataset: Any,
@@ -63,6 +65,7 @@ def videos(
     return as_videos(find_twins(normal_dataset, abnormal_dataset, None, **form))
 
 
+@names_options()
 def wrap(
     normal_dataset: Any,
     abnormal_dataset: Any,
@@ -140,6 +143,7 @@ def wrap(
     return normal, abnormal
 
 
+@names_options(MixOptions)
 def attach(
     normal_loader: DataLoader[Any],
     abnormal_loader: DataLoader[Any],
@@ -164,8 +168,9 @@ def attach(
         layout: See the module's head.
         dims: See the module's head.
         length: See the module's head.
-        **options: How many videos are replaced, and when: `p` (a number or "auto"),
-            `ratio`, `seed`, `enabled`, `start_after`, ...; see
+        **options: How many videos are replaced, and when: `p` (a number or "auto"; by
+            the recipe `robust` p=0.5 is half of the abnormal videos, and so a quarter
+            of all), `ratio`, `seed`, `enabled`, `start_after`, ...; see
             `vad_pseudoaug.mixing.Mixing`.
 
     Returns:

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from vad_pseudoaug.appended import AppendedDataset
 from vad_pseudoaug.hosts import SamplerLike
 from vad_pseudoaug.loading import Attachment
+from vad_pseudoaug.options import names_options
 from vad_pseudoaug.videos import VideoSet
 
 from . import mixed
@@ -26,6 +27,7 @@ FORM: dict[str, Any] = {
 }
 
 
+@names_options(mixed.videos)
 def videos(dataset: Any, **options: Any) -> tuple[VideoSet, VideoSet]:
     """Return normal and abnormal bags, for `PseudoVideoSampler.fit(*videos(...))`.
 
@@ -36,6 +38,7 @@ def videos(dataset: Any, **options: Any) -> tuple[VideoSet, VideoSet]:
     return mixed.videos(dataset, **{**FORM, **options})
 
 
+@names_options(mixed.wrap)
 def wrap(dataset: Any, sampler: SamplerLike, **options: Any) -> AppendedDataset:
     """Append pseudo bags of both classes; see `mixed.wrap`.
 
@@ -47,6 +50,7 @@ def wrap(dataset: Any, sampler: SamplerLike, **options: Any) -> AppendedDataset:
     return mixed.wrap(dataset, sampler, **{**FORM, **options})
 
 
+@names_options(mixed.attach)
 def attach(loader: DataLoader[Any], sampler: SamplerLike, **options: Any) -> Attachment:
     """Replace bags in the loader's batches, in place; see `mixed.attach`.
 

@@ -134,6 +134,26 @@ def test_it_is_tried_where_nothing_is_given(choose, sampler, caplog):
     assert "Give p to mix them in all the same" in caplog.text
 
 
+@pytest.mark.parametrize("options", [{}, {"p": "auto"}])
+def test_a_trial_that_fails_mixes_nothing_in_and_says_so(sampler, caplog, options):
+    small = {"hidden_dims": (16,), "latent_dim": 4, "baseline_epochs": 2}
+    sampler.recipe = type(sampler.recipe).named("paper", threshold=1.0, **small)
+    plain, pair = run(loaders()), loaders()
+    handle = rtfm.attach(*pair, sampler, **options)
+    told = caplog.messages[-1]
+    assert caplog.text.count("WARNING") == (1 if options else 2)  # that it is tried
+    assert handle.choice.p == 0
+    assert "no snippet of the" in handle.choice.failed
+    assert handle.choice.failed in told
+    assert "Give p to mix them in all the same" in told
+    for ours, theirs in zip(run(pair), plain, strict=True):
+        assert torch.equal(ours[0], theirs[0])
+    pair[1].dataset.features[3] = np.nan
+    handle.detach()
+    with pytest.raises(ValueError, match="finite"):
+        rtfm.attach(*pair, sampler, **options)
+
+
 def few_loaders():
     pair = hosts.RtfmDataset(9, 0.0), hosts.RtfmDataset(2, 1.0)
     return [DataLoader(own, batch_size=2) for own in pair]
@@ -166,6 +186,10 @@ def test_whole_batches_are_tried_on_what_the_sampler_was_fitted_on(choose, vae):
         assert (handle.choice is None) == ("p" in options and options["p"] == 0.5)
     [(given, _)] = list(host)
     assert torch.equal(given, batch)
+    told = "BatchAttachment(p=0, {}, seen=0, replaced=0)"
+    assert repr(handle) == told.format("enabled=True")
+    handle.detach()
+    assert repr(handle) == told.format("detached")
 
 
 class Batches(list):
@@ -196,8 +220,13 @@ def test_a_data_module_chooses_once(choose, sampler):
         module, sampler, order=("normal", "abnormal"), p="auto", pool=None
     )
     assert handle.choice is None
+    told = "ModuleAttachment(p={}, {}, seen={}, replaced={})"
+    assert repr(handle) == told.format("auto", "enabled=True", 0, 0)
     for _ in range(2):
         run(module.train_dataloader())
     assert len(asked) == 1
     assert handle.choice.p == 1.0
     assert handle.stats() == {"seen": 34, "replaced": 34}
+    assert repr(handle) == told.format(1, "enabled=True", 34, 34)
+    handle.detach()
+    assert repr(handle) == told.format(1, "detached", 34, 34)

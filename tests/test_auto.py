@@ -84,6 +84,36 @@ def test_no_difference_is_no_reason(many_videos):
     assert choice.summary() == {0.25: (0, 0), 0.5: (0, 0)}
 
 
+@pytest.mark.parametrize(
+    ("choices", "why"),
+    [
+        ({"recipe": "paper", "threshold": 1.0}, "no snippet of the 6 abnormal videos"),
+        ({"validation_share": 0.9}, "validation_share=0.9: expected some videos"),
+        ({"lr": 1e30}, "training diverged"),
+    ],
+)
+def test_what_cannot_be_fitted_on_a_part_is_a_trial_that_failed(
+    many_videos, choices, why
+):
+    choice, host = choose(many_videos, lambda share: 0.5, **choices)
+    assert (choice.p, choice.gains, host.trained) == (0, {}, [])
+    assert choice.failed.startswith("without part 1 of 3, ")
+    assert why in choice.failed
+    assert choice.failed in choice.reason
+
+
+def test_bad_videos_and_the_hosts_own_errors_are_raised(many_videos):
+    def train(normal, abnormal, seed):
+        raise ValueError("mine")
+
+    with pytest.raises(ValueError, match="mine"):
+        choose_p(*many_videos, train=train, progress=False, **QUICK)
+    bad = [video.copy() for video in many_videos[1]]
+    bad[4][0, 0, 0] = np.nan
+    with pytest.raises(ValueError, match="finite"):
+        choose((many_videos[0], bad), lambda share: 0.5)
+
+
 def test_a_gain_within_its_error_is_no_reason():
     gains = {0.5: np.array([0.1, -0.05, 0.01])}
     [(mean, error)] = Choice(0.0, gains).summary().values()

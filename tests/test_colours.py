@@ -8,7 +8,8 @@ import sys
 import numpy as np
 import pytest
 
-from vad_pseudoaug import extras
+from vad_pseudoaug import extras, plain_bar
+from vad_pseudoaug.auto import choose_p
 from vad_pseudoaug.cli import main
 from vad_pseudoaug.colours import painter, plain
 from vad_pseudoaug.inspection import format_inspection, inspect_files
@@ -59,8 +60,16 @@ def test_errors_are_marked(terminal, monkeypatch, capsys):
     assert terminal.getvalue().startswith("\x1b[1;31merror:\x1b[0m ")
 
 
-def test_progress_is_shown_on_a_terminal_after_two_seconds(terminal, monkeypatch):
-    pytest.importorskip("tqdm")
+@pytest.fixture(params=["tqdm", "plain"])
+def bars(request, monkeypatch):
+    if request.param == "tqdm":
+        pytest.importorskip("tqdm")
+    else:
+        monkeypatch.setitem(sys.modules, "tqdm", None)
+        monkeypatch.setattr(plain_bar, "SECONDS_BETWEEN_DRAWS", 0.0)
+
+
+def test_progress_is_shown_on_a_terminal_after_two_seconds(bars, terminal, monkeypatch):
     monkeypatch.setattr(sys, "stderr", terminal)
     assert list(extras.track([1, 2, 3], "quick", show=None)) == [1, 2, 3]
     assert "quick" not in terminal.getvalue()
@@ -70,6 +79,58 @@ def test_progress_is_shown_on_a_terminal_after_two_seconds(terminal, monkeypatch
     monkeypatch.setattr(sys, "stderr", io.StringIO())
     list(extras.track(range(3), "to a file", show=None))
     assert sys.stderr.getvalue() == ""
+
+
+def test_without_tqdm_a_line_tells_what_is_done_and_the_time_left(
+    terminal, monkeypatch
+):
+    now = 0.0
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr(plain_bar.time, "monotonic", lambda: now)
+    monkeypatch.setenv("COLUMNS", "60")
+    with extras.progress_bar(10, "outer", show=None) as outer:
+        now = 1.0
+        outer()
+        assert terminal.getvalue() == ""
+        now = 30.0
+        with extras.progress_bar(100, "inner", show=None) as inner:
+            now = 31.0
+            inner(loss=0.12345)
+            now = 33.0
+            inner(loss=0.12345)
+        outer()
+    inside, after, cleared, end = terminal.getvalue().split("\r")[1:]
+    assert inside == "outer: 1 of 10, 4:57 left | inner: 2 of 100, 2:27 left, los"
+    assert after.rstrip() == "outer: 1 of 10, 4:57 left"
+    assert len(inside) == len(after) == 59
+    assert (cleared.strip(), end) == ("", "")
+    assert not plain_bar.PlainBar._open
+
+
+def test_trying_and_cross_fitting_tell_their_parts(many_videos, terminal, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr(extras, "PATIENCE", 0.0)
+    monkeypatch.setattr(plain_bar, "SECONDS_BETWEEN_DRAWS", 0.0)
+    monkeypatch.setenv("COLUMNS", "200")
+    choose_p(
+        *many_videos,
+        train=lambda normal, abnormal, seed: lambda video: video.mean(axis=(0, 2)),
+        parts=2,
+        hidden_dims=(16,),
+        latent_dim=4,
+        epochs=1,
+        steps_per_epoch=2,
+        baseline_epochs=5,
+        baseline_hidden_dims=(8,),
+        normal_quantile=0.5,
+    )
+    shown = terminal.getvalue()
+    for part in range(1, 6):
+        assert f"baseline {part} of 5: 3 of 5, " in shown
+    for step in range(1, 9):
+        assert f"trying p: 2 samplers and 6 detectors: {step} of 8, " in shown
 
 
 SLOW = "from vad_pseudoaug.cli import main; import sys; main({}); "

@@ -7,6 +7,7 @@ import pytest
 
 from vad_pseudoaug.cli import main
 from vad_pseudoaug.data import ped2
+from vad_pseudoaug.inspection import inspect_files
 
 
 @pytest.fixture
@@ -46,11 +47,30 @@ def test_one_file_and_another_layout(folder, capsys):
     assert "layout='NTD'" in found["call"]
 
 
+@pytest.mark.parametrize("name", ["", "all.list", "v1.npy"])
+@pytest.mark.parametrize("layout", ["TND", "NTD"])
+def test_the_call_runs_as_it_is(folder, capsys, name, layout):
+    if layout == "NTD":
+        for path in folder.glob("*.npy"):
+            np.save(path, np.load(path).transpose(1, 0, 2))
+    found = figures(capsys, folder / name, "--layout", layout)
+    assert str(folder / name) in found["call"]
+    files = [folder / "v1.npy"]
+    for call, lengths in (
+        (found["call"], found["lengths"]),
+        (inspect_files(files, layout=layout).call, [5]),
+    ):
+        names = {}
+        exec(call, names)
+        assert [video.shape[1] for video in names["videos"]] == lengths
+
+
 def test_the_shipped_features(capsys):
     assert main(["inspect", str(ped2() / "normal.list")]) == 0
     out = capsys.readouterr().out
     assert "16, float16" in out
-    assert "PseudoVideoSampler.fit(normal_list, abnormal_list)" in out
+    assert f"VideoSet({str(ped2() / 'normal.list')!r})" in out
+    assert "PseudoVideoSampler.fit(normal, abnormal)" in out
     assert "#" in out
 
 

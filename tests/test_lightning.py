@@ -99,6 +99,7 @@ def plain():
 @pytest.mark.parametrize("source", ["data module", "module", "loaders"])
 def test_pseudo_videos_are_in_the_batches_from_the_first_epoch(sampler, plain, source):
     own = lightning.callback(sampler, p=1)
+    assert repr(own).startswith("PseudoVideos(p=1, sampler=PseudoVideoSampler(rec")
     given = rtfm_loaders()
     host = HostWithLoaders() if source == "module" else Host()
     trainer, host = run([own], host, data=given if source == "loaders" else None)

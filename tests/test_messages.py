@@ -9,7 +9,18 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from hosts import FEATURE_DIM
 from vad_pseudoaug import PseudoVideoSampler, Recipe, read_features, read_list
-from vad_pseudoaug.adapters import generic, mil, mixed, pairs, rtfm
+from vad_pseudoaug.adapters import (
+    batches,
+    clip,
+    generic,
+    lightning,
+    mil,
+    mixed,
+    pairs,
+    rtfm,
+    torchmil,
+)
+from vad_pseudoaug.items import ItemFormat
 from vad_pseudoaug.mixing import Mixing
 
 VIDEO = np.ones((6, FEATURE_DIM), np.float32)
@@ -44,6 +55,41 @@ def test_the_same_videos_twice(twins, loaders, sampler, tmp_path):
         rtfm.wrap(twins[0], twins[0], sampler)
     with pytest.raises(ValueError, match="same dataset"):
         rtfm.attach(loaders[0], DataLoader(twins[0], batch_size=2), sampler)
+
+
+@pytest.mark.parametrize(
+    ("normal", "abnormal", "swapped"),
+    [
+        (0, 1, False),
+        (1, 0, True),
+        (torch.tensor(1.0), torch.tensor(0.0), True),
+        (np.ones(1), np.zeros(1), True),
+        ("Fighting", "Normal", True),
+        ("Normal", "Fighting", False),
+        (0, 0, False),  # say, the numbers of the items
+        (1, 1, False),
+        ([2, 3], {"a": 1}, False),
+    ],
+)
+@pytest.mark.parametrize("kind", [tuple, dict])
+def test_loaders_the_wrong_way_round(sampler, caplog, normal, abnormal, swapped, kind):
+    def item(label):
+        if kind is tuple:
+            return VIDEO, label, "beside"
+        return {"x": VIDEO, "label": label, "name": "beside"}
+
+    twins = [[item(label)] * 4 for label in (normal, abnormal)]
+    pair = [
+        DataLoader(own, batch_size=2, collate_fn=list)  # type: ignore[arg-type]
+        for own in twins
+    ]
+    rtfm.attach(*pair, sampler, p=0.5)
+    told = [m for m in caplog.messages if "seem to be swapped" in m]
+    assert len(told) == int(swapped)
+    if swapped:
+        assert f"normal has the label {normal!r}" in told[0]
+        rtfm.wrap(*twins, sampler)
+        assert caplog.text.count("seem to be swapped") == 2
 
 
 def test_loaders_for_datasets_and_the_reverse(twins, loaders, sampler):
@@ -98,6 +144,38 @@ def test_samplers_that_are_none(sampler, loaders):
 def test_mix_options(options, message):
     with pytest.raises(ValueError, match=message):
         Mixing(**options)
+
+
+VERBS = {
+    "a fit": (PseudoVideoSampler.fit, {"sead": "seed", "epoch": "epochs"}),
+    "attach": (rtfm.attach, {"slots": "slot", "ration": "ratio"}),
+    "wrap": (rtfm.wrap, {"per_vid": "per_video"}),
+    "videos": (rtfm.videos, {"layuot": "layout"}),
+    "mil": (mil.attach, {"enable": "enabled"}),
+    "clip": (clip.attach, {"lenght": "length", "pool_bite": "pool_bytes"}),
+    "clip.wrap": (clip.wrap, {"lenght": "length", "sede": "seed"}),
+    "mixed": (mixed.attach, {"labels_slot": "label_slot", "rato": "ratio"}),
+    "mixed.wrap": (mixed.wrap, {"class_off": "class_of"}),
+    "mixed.videos": (mixed.videos, {"lables": "labels"}),
+    "torchmil": (torchmil.attach, {"anylength": "any_length"}),
+    "torchmil.wrap": (torchmil.wrap, {"pervideo": "per_video"}),
+    "pairs": (pairs.attach, {"normal_slots": "normal_slot"}),
+    "generic": (generic.attach, {"source": "sources"}),
+    "batches": (batches.attach, {"normal_frist": "normal_first"}),
+    "lightning": (lightning.attach, {"orders": "order", "start_afer": "start_after"}),
+    "callback": (lightning.callback, {"start_afer": "start_after"}),
+}
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_unknown_options_are_refused_by_the_nearest_one(name):
+    function, wrong = VERBS[name]
+    for option, right in wrong.items():
+        message = f"unknown option '{option}'; did you mean '{right}'\\?$"
+        with pytest.raises(TypeError, match=message):
+            function(**{option: 1})
+    with pytest.raises(TypeError, match=r"unknown option 'qqq'; there is .*seed"):
+        rtfm.attach(None, None, None, qqq=1)
 
 
 @pytest.mark.parametrize(
@@ -193,6 +271,43 @@ def test_what_objects_say_of_themselves(vae, loaders, sampler):
     )
     handle = rtfm.attach(*loaders, sampler, p=0.5)
     next(iter(loaders[0]))
-    assert repr(handle).startswith("Attachment(enabled=True, seen=2, replaced=")
+    start, counts = repr(handle).split(", seen=")
+    assert start == "Attachment(p=0.5, enabled=True"
     handle.detach()
-    assert repr(handle) == "Attachment(detached)"
+    assert repr(handle) == f"Attachment(p=0.5, detached, seen={counts}"
+
+
+def test_what_was_counted_is_there_after_detach(loaders, sampler):
+    handle = rtfm.attach(*loaders, sampler, ratio=1)
+    for loader in loaders:
+        list(loader)
+    stats = handle.stats()
+    assert stats == {"seen": 9, "replaced": 9}
+    for _ in range(2):
+        handle.detach()
+        assert handle.stats() == stats
+        assert not handle.enabled
+    assert repr(handle) == "Attachment(ratio=1, detached, seen=9, replaced=9)"
+
+
+@pytest.mark.parametrize(
+    ("form", "text"),
+    [
+        (ItemFormat(), "features (N, T, D)"),
+        (ItemFormat("X", "TD", any_length=True), "features (T, D) at 'X', of any leng"),
+        (ItemFormat(0, dims=(0, 8), length=2), "at 0, of which 0 to 8 are generated, "),
+        (ItemFormat(0, length=2), "padded, the true length at 2"),
+        (ItemFormat(norm_channel=True), "(N, T, D), the last one the norm of the oth"),
+        (ItemFormat(length="nonzero"), "padded with zeros"),
+    ],
+)
+def test_how_items_are_read_is_said_in_words(form, text):
+    assert text in str(form)
+
+
+def test_the_log_speaks_the_users_language(loaders, sampler, caplog):
+    with caplog.at_level("INFO", "vad_pseudoaug"):
+        rtfm.attach(*loaders, sampler, p=0.25)
+    assert "read as features (N, T, D) at 0" in caplog.text
+    assert "attached, p=0.25" in caplog.text
+    assert "ItemFormat" not in caplog.text

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from vad_pseudoaug import PseudoVideoSampler
+from vad_pseudoaug import PseudoVideoSampler, Recipe
 from vad_pseudoaug.adapters import mil, rtfm
 
 B = 4
@@ -287,3 +287,16 @@ def test_a_sampler_with_sources_does_not_travel_with_them(vae, twins):
     sampler = PseudoVideoSampler(vae, normal=videos, abnormal=videos)
     normal, _ = rtfm.wrap(*twins, sampler)
     assert len(pickle.dumps(normal)) < 40_000
+
+
+@pytest.mark.parametrize("how", ["p", "ratio"])
+def test_half_by_the_robust_recipe_is_a_quarter_of_all(sampler, host_dataset, how):
+    sampler.recipe = Recipe.named("robust", translation="swap")
+    pair = loaders((host_dataset(40, 0.0), host_dataset(40, 1.0)))
+    handle = rtfm.attach(*pair, sampler, **{how: 0.5}, pool=None)
+    list(pair[0])
+    assert handle.stats()["replaced"] == 0
+    for _ in range(5):
+        list(pair[1])
+    stats = handle.stats()
+    assert stats["replaced"] / (stats["seen"] - 40) == pytest.approx(0.5, abs=0.1)

@@ -21,11 +21,13 @@ from numpy.typing import NDArray
 from torch.utils.data import ConcatDataset
 
 from .baseline import Baseline, Score, deal
+from .extras import progress_bar
 from .metrics import roc_auc
 from .mixing import Mixing
 from .randomness import make_generator
 from .recipe import Recipe
 from .sampler import PseudoVideoSampler
+from .selection import NothingToLearnError
 from .vae import ABNORMAL, CLASS_NAMES, NORMAL
 from .videos import VideoSet, VideoSource, as_pair
 
@@ -43,16 +45,22 @@ class Choice(NamedTuple):
     """What was chosen, and by which figures.
 
     Attributes:
-        p: Probability with which an abnormal video is to be a pseudo video.
+        p: Probability with which an abnormal video is to be a pseudo video; a normal
+            one, that times the recipe's `normal_rate`, which is 0 in `robust`: p=0.5
+            is then half of the abnormal videos, a quarter of as many of each.
         gains: For each p tried, the gain of each part over no pseudo videos, `(K,)`.
+        failed: Why nothing could be told, so that p is 0; "" where it could.
     """
 
     p: float
     gains: dict[float, NDArray[np.float64]]
+    failed: str = ""
 
     @property
     def reason(self) -> str:
         """The choice in a sentence."""
+        if self.failed:
+            return f"p={self.p:g}, for trying failed: {self.failed}"
         tried = ", ".join(
             f"p={p:g}: {100 * gain:+.1f} +- {100 * error:.1f}"
             for p, (gain, error) in self.summary().items()
@@ -102,7 +110,8 @@ def choose_p(
 
     Returns:
         The p of the largest mean gain, if that exceeds its standard error over the
-        parts; else 0.
+        parts; else 0. It is 0 too, and `failed` says why, where the recipe cannot learn
+        of a part of the videos.
 
     Raises:
         ValueError: If there are too few videos to leave some out.
@@ -125,28 +134,39 @@ def choose_p(
         for label, videos in enumerate(sets)
     ]
     gains: dict[float, list[float]] = {p: [] for p in tried}
-    for part in range(parts):
-        kept, left_out = (
-            [
-                videos.part([i for i, at in enumerate(numbers) if (at == part) is out])
-                for videos, numbers in zip(sets, dealt, strict=True)
-            ]
-            for out in (False, True)
-        )
-        sampler = PseudoVideoSampler.fit(
-            kept[NORMAL],
-            kept[ABNORMAL] if chosen.learns_abnormal else None,
-            recipe=chosen,
-            seed=seed,
-            device=device,
-            progress=progress,
-        )
-        alone = separation(train(kept[NORMAL], kept[ABNORMAL], seed), *left_out)
-        for p in tried:
-            mixed = mix_in(kept[NORMAL], kept[ABNORMAL], sampler, p, seed=seed)
-            gains[p].append(separation(train(*mixed, seed), *left_out) - alone)
+    failed = ""
+    count = parts * (1 + len(tried))
+    title = f"trying p: {parts} samplers and {count} detectors"
+    with progress_bar(parts + count, title, show=progress) as step:
+        for part in range(parts):
+            kept, left_out = (
+                [
+                    own.part([i for i, at in enumerate(numbers) if (at == part) is out])
+                    for own, numbers in zip(sets, dealt, strict=True)
+                ]
+                for out in (False, True)
+            )
+            try:
+                sampler = PseudoVideoSampler.fit(
+                    kept[NORMAL],
+                    kept[ABNORMAL] if chosen.learns_abnormal else None,
+                    recipe=chosen,
+                    seed=seed,
+                    device=device,
+                    progress=progress,
+                )
+            except (NothingToLearnError, FloatingPointError) as error:
+                failed, gains = f"without part {part + 1} of {parts}, {error}", {}
+                break
+            step()
+            alone = separation(train(kept[NORMAL], kept[ABNORMAL], seed), *left_out)
+            step()
+            for p in tried:
+                mixed = mix_in(kept[NORMAL], kept[ABNORMAL], sampler, p, seed=seed)
+                gains[p].append(separation(train(*mixed, seed), *left_out) - alone)
+                step()
     found = {p: np.array(own) for p, own in gains.items()}
-    choice = Choice(0.0, found)
+    choice = Choice(0.0, found, failed)
     clear = [p for p, (gain, error) in choice.summary().items() if gain > error]
     if clear:
         choice = choice._replace(p=max(clear, key=lambda p: found[p].mean()))
@@ -190,10 +210,11 @@ def settle(
             seed=mixing.seed,
             device=sampler.device,
         )
-        if not choice.p and mixing.p is None:
+        if choice.failed or (not choice.p and mixing.p is None):
             logger.warning(
-                "no pseudo videos are mixed in, for they bring no clear gain: %s. Give "
-                "p to mix them in all the same.",
+                "no pseudo videos are mixed in%s: %s. Give p to mix them in all the "
+                "same, or per_video to append them.",
+                "" if choice.failed else ", for they bring no clear gain",
                 choice.reason,
             )
         return replace(mixing, p=choice.p), choice

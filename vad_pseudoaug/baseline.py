@@ -18,6 +18,7 @@ from .extras import progress_bar, track
 from .pooling import release
 from .randomness import make_generator, seeded_linear
 from .recipe import Recipe
+from .selection import NothingToLearnError
 from .videos import VideoSet, VideoSource, as_pair
 
 # What a host's training gives: from features (N, T, D) to a score a snippet, (T,).
@@ -280,6 +281,7 @@ class Baseline(nn.Module):
         device: torch.device | str,
         progress: bool | None,
         watch: Callable[[Baseline], None] | None = None,
+        title: str = "baseline",
     ) -> Baseline:
         """Train on a part of pooled videos, with arguments as of `fit`."""
         training = pooled.rows(split.train_normal, split.train_abnormal)
@@ -297,7 +299,7 @@ class Baseline(nn.Module):
         )
         optimiser = torch.optim.Adam(model.parameters(), lr=recipe.baseline_lr)
         tenth = max(1, recipe.baseline_epochs // 10)
-        with progress_bar(recipe.baseline_epochs, "baseline", show=progress) as step:
+        with progress_bar(recipe.baseline_epochs, title, show=progress) as step:
             for epoch in range(recipe.baseline_epochs):
                 generator = make_generator(seed, 1, epoch)
                 order = torch.randperm(len(training), generator=generator, device="cpu")
@@ -349,12 +351,12 @@ def cross_scores(
         For each normal and each abnormal video its scores `(T,)`.
 
     Raises:
-        ValueError: If a class has one video alone.
+        NothingToLearnError: If a class has one video alone.
     """
     sets = as_pair(normal, abnormal)
     folds = min(recipe.folds, *map(len, sets))
     if folds < 2:
-        raise ValueError(
+        raise NothingToLearnError(
             f"cross-fitting needs two or more videos of each class and folds, got "
             f"{len(sets[0])} and {len(sets[1])} videos and {recipe.folds} folds"
         )
@@ -373,6 +375,7 @@ def cross_scores(
             seed=seed,
             device=device,
             progress=progress,
+            title=f"baseline {fold + 1} of {folds}",
         )
         for videos, parts, found in zip(sets, part, scores, strict=True):
             for i, own in enumerate(parts):

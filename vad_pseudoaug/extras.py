@@ -8,7 +8,9 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import ModuleType
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from .plain_bar import PlainBar
 
 if TYPE_CHECKING:
     import torch
@@ -67,24 +69,23 @@ def progress_bar(
     Args:
         total: Number of steps.
         title: What is being done.
-        show: None shows a bar on a terminal where tqdm is installed. True insists on
-            one, at once.
+        show: None shows a bar on a terminal; without tqdm it is a plain line. True
+            insists on one, at once.
         delay: Seconds before a bar that nobody insists on is shown; None is two.
-
-    Raises:
-        ImportError: If `show` is True and tqdm is not installed.
     """
     if show:
         delay = 0.0
     elif delay is None:
         delay = PATIENCE
     if show is None:
-        show = sys.stderr.isatty() and importlib.util.find_spec("tqdm") is not None
+        show = sys.stderr.isatty()
     if not show:
         yield lambda **values: None
         return
-    tqdm = require("tqdm", extra="cli").tqdm
-    with tqdm(total=total, desc=title, leave=False, delay=delay) as bar:
+    kind: Any = PlainBar
+    if importlib.util.find_spec("tqdm") is not None:
+        kind = importlib.import_module("tqdm").tqdm
+    with kind(total=total, desc=title, leave=False, delay=delay) as bar:
 
         def step(**values: float) -> None:
             if values:

@@ -29,7 +29,7 @@ from .loading import Attachment, check_attachable
 from .mixer import Mixer, TargetShare
 from .mixing import Mixing, PseudoVideoMaker
 from .pool import Pool
-from .relabelled import RelabelledDataset
+from .relabelled import RelabelledDataset, find_label
 from .sampler import PseudoVideoSampler
 from .vae import ABNORMAL, CLASS_NAMES, NORMAL
 from .videos import VideoSet, check_sequence
@@ -86,10 +86,38 @@ def find_twins(
         raise ValueError(
             "normal and abnormal videos are the same dataset: expected two"
         )
-    return {
+    found = {
         label: find_one(dataset, label, feature_dim, **form)
         for label, dataset in ((NORMAL, normal), (ABNORMAL, abnormal))
     }
+    labels = [_own_label(sources) for sources in found.values()]
+    # Not refused: there are hosts whose labels mean the reverse.
+    if [_class_or_none(label) for label in labels] == [ABNORMAL, NORMAL]:
+        logger.warning(
+            "normal and abnormal videos seem to be swapped: the first item given as "
+            "normal has the label %r, the first one given as abnormal %r; swap them, "
+            "unless the host's labels mean the reverse",
+            *labels,
+        )
+    return found
+
+
+def _own_label(sources: Sources) -> Any:
+    """Return the label that the first item carries, None where none is found."""
+    item, [view] = sources.item(0), sources.contract.views(None)
+    try:
+        slot = find_label(item, (view.item_format.slot, view.item_format.length))
+    except ValueError:
+        return None
+    return None if slot is None else item[slot]
+
+
+def _class_or_none(label: Any) -> int | None:
+    """Tell the class of a label that may mean anything."""
+    try:
+        return class_of_label(label)
+    except (TypeError, ValueError, RuntimeError):  # a tensor that cannot be read
+        return None
 
 
 def find_mixed(
@@ -309,6 +337,7 @@ def attach_found(
         allow_single=mixing.allow_single,
     )
     handle.choice = choice
+    logger.info("attached, %s", mixing.amount)
     return handle
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -44,6 +44,7 @@ class Inspection(NamedTuple):
         num_not_finite: Values that are NaN or infinite.
         not_finite_files: The files that hold them.
         num_zero: Snippets that are all zero.
+        source: The files as a Python expression.
         key: Name of the features in files that hold several arrays.
     """
 
@@ -58,6 +59,7 @@ class Inspection(NamedTuple):
     num_not_finite: int
     not_finite_files: list[str]
     num_zero: int
+    source: str
     key: str | None = None
 
     @property
@@ -74,11 +76,14 @@ class Inspection(NamedTuple):
 
     @property
     def call(self) -> str:
-        """The python call to make."""
+        """The Python line that takes the videos for `PseudoVideoSampler.fit`."""
         default = "TD" if self.layout == "TD" else "TND"
         layout = "" if self.layout == default else f", layout={self.layout!r}"
         key = "" if self.key is None else f", key={self.key!r}"
-        return f"PseudoVideoSampler.fit(normal_list, abnormal_list{layout}{key})"
+        imports = "from vad_pseudoaug import VideoSet"
+        if self.source.startswith(find_files.__name__):
+            imports += f"; from {__name__} import {find_files.__name__}"
+        return f"{imports}; videos = VideoSet({self.source}{layout}{key})"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the figures as JSON values; of the norms, five quantiles."""
@@ -90,7 +95,19 @@ class Inspection(NamedTuple):
         return {**own, "taken_for": self.kind, "call": self.call}
 
 
-def find_files(path: str | os.PathLike[str]) -> list[Path]:
+class Files(list[Path]):
+    """Feature files.
+
+    Attributes:
+        source: The Python expression that `VideoSet` finds them by again.
+    """
+
+    def __init__(self, files: Iterable[Path], source: str):
+        super().__init__(files)
+        self.source = source
+
+
+def find_files(path: str | os.PathLike[str]) -> Files:
     """Return the feature files that a feature file, a folder or a list stands for.
 
     Raises:
@@ -113,10 +130,10 @@ def find_files(path: str | os.PathLike[str]) -> list[Path]:
                 f"{path}: expected feature files that end in {', '.join(ENDINGS)}, "
                 "the folder has none"
             )
-        return found
+        return Files(found, f"{find_files.__name__}({str(path)!r})")
     if path.suffix.lower() in ENDINGS:
-        return [path]
-    return read_list(path)
+        return Files([path], repr([str(path)]))
+    return Files(read_list(path), repr(str(path)))
 
 
 def inspect_files(
@@ -180,6 +197,7 @@ def inspect_files(
         num_not_finite=not_finite,
         not_finite_files=bad,
         num_zero=int((flat == 0).sum()),
+        source=getattr(files, "source", repr([str(file) for file in files])),
         key=key,
     )
 
@@ -209,6 +227,7 @@ def format_inspection(found: Inspection, *, paint: Paint = plain) -> str:
         "all-zero snippets": str(found.num_zero),
         "taken for": found.kind,
         "call": found.call,
+        "then": "PseudoVideoSampler.fit(normal, abnormal), both of them such videos",
     }
     width = max(map(len, rows))
     text = [f"{name:<{width}}  {value}" for name, value in rows.items()]

@@ -48,6 +48,22 @@ class ItemFormat:
     length: Length | Literal["nonzero"] = None
     any_length: bool = False
 
+    def __str__(self) -> str:
+        parts = [f"features ({', '.join(self.layout)})"]
+        if self.slot is not None:
+            parts[0] += f" at {self.slot!r}"
+        if self.dims is not None:
+            parts.append("of which {} to {} are generated".format(*self.dims))
+        if self.norm_channel:
+            parts.append("the last one the norm of the others")
+        if self.length == "nonzero":
+            parts.append("padded with zeros")
+        elif self.length is not None:
+            parts.append(f"padded, the true length at {self.length!r}")
+        if self.any_length:
+            parts.append("of any length")
+        return ", ".join(parts)
+
     @property
     def generated(self) -> slice:
         """The features that the VAE sees and makes."""

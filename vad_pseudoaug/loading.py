@@ -26,13 +26,13 @@ class Attachment:
     def __init__(self, loaders: Sequence[DataLoader[Any]], pool: Pool | None = None):
         self._loaders = tuple(loaders)
         self._pool = pool
+        self._amount = self._mixers[0].mixing.amount
+        self._past = (0, 0)  # videos seen and replaced until `detach`
         self.choice: Choice | None = None
 
     def __repr__(self) -> str:
-        if not self._loaders:
-            return f"{type(self).__name__}(detached)"
-        counts = ", ".join(f"{key}={count}" for key, count in self.stats().items())
-        return f"{type(self).__name__}(enabled={self.enabled}, {counts})"
+        state = f"enabled={self.enabled}" if self._loaders else "detached"
+        return describe_handle(self, state, self._amount)
 
     @classmethod
     def attach(
@@ -67,7 +67,7 @@ class Attachment:
     @property
     def enabled(self) -> bool:
         """Whether videos are replaced; may be switched at any time."""
-        return all(mixer.enabled for mixer in self._mixers)
+        return bool(self._loaders) and all(mixer.enabled for mixer in self._mixers)
 
     @enabled.setter
     def enabled(self, value: bool) -> None:
@@ -77,20 +77,28 @@ class Attachment:
     def stats(self) -> dict[str, int]:
         """Return how many videos were "seen" and how many "replaced" so far.
 
-        Videos that worker processes have prepared ahead are counted.
+        Videos that worker processes have prepared ahead are counted. After `detach`
+        the figures are those up to then.
         """
-        counts = [mixer.counts() for mixer in self._mixers]
+        counts = [self._past, *(mixer.counts() for mixer in self._mixers)]
         seen, replaced = (sum(column) for column in zip(*counts, strict=True))
         return {"seen": seen, "replaced": replaced}
 
     def detach(self) -> None:
         """Give the loaders back as they were before `attach`."""
+        seen, replaced = self.stats().values()
         for loader in self._loaders:
             loader.collate_fn = _mixer_of(loader).collate
             loader.__class__ = type(loader).__bases__[0]
-        self._loaders = ()
+        self._loaders, self._past = (), (seen, replaced)
         if self._pool is not None:
             self._pool.close()
+
+
+def describe_handle(handle: Any, state: str, amount: str) -> str:
+    """Say of what `attach` returns how many videos it replaces, and has replaced."""
+    counts = ", ".join(f"{key}={count}" for key, count in handle.stats().items())
+    return f"{type(handle).__name__}({amount}, {state}, {counts})"
 
 
 def check_attachable(loader: DataLoader[Any], *, allow_single: bool) -> None:

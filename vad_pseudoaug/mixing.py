@@ -46,13 +46,17 @@ class Mixing:
     """How videos are replaced in a host's batches.
 
     Attributes:
-        p: Probability with which each video is replaced. "auto", and what is meant
+        p: Probability with which each video of a class is replaced, times the recipe's
+            rate of the class (`normal_rate`, `abnormal_rate`). The recipe `robust`
+            makes no pseudo normal videos: p=0.5 replaces half of the abnormal videos
+            and no normal one, which is a quarter of all where a batch has as many of
+            each. The recipe `paper` replaces half of both. "auto", and what is meant
             where neither `p` nor `ratio` is given, tries it on the host's training
-            videos alone and takes 0 where pseudo videos bring no clear gain, see
-            `auto.choose_p`; the attachment's `choice` tells why. Where there are too
-            few videos to try, none given is 0.5.
+            videos alone and takes 0 where pseudo videos bring no clear gain or trying
+            fails, see `auto.choose_p`; the attachment's `choice` tells why. Where there
+            are too few videos to try, none given is 0.5.
         ratio: Share of the videos of each batch that is replaced, rounded, in place
-            of `p`; which ones is random.
+            of `p`, and likewise times the rate of the class; which ones is random.
         seed: Seed of which videos are replaced, of their sources, and of the pseudo
             videos. The number of workers has no influence.
         enabled: Whether to start at once; `Attachment.enabled` switches later.
@@ -134,6 +138,13 @@ class Mixing:
     def is_open(self) -> bool:
         """Whether p is yet to be chosen, see `auto.settle`."""
         return self.p == "auto" or (self.p is None and self.ratio is None)
+
+    @property
+    def amount(self) -> str:
+        """How many are replaced, as texts tell it: "p=auto" is yet to be chosen."""
+        if self.is_open:
+            return "p=auto"
+        return f"p={self.p:g}" if self.ratio is None else f"ratio={self.ratio:g}"
 
     @property
     def inert(self) -> bool:

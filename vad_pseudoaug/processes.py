@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 import torch
 from safetensors.torch import load, save
 from torch import Tensor, distributed, nn
+from torch.distributed import distributed_c10d
+from torch.distributed.rendezvous import rendezvous
 
 # The first process may score all videos while the others wait.
 PATIENCE = timedelta(days=2)
@@ -122,7 +124,14 @@ def joined(device: str) -> Iterator[Processes | None]:
         yield None
         return
     backend = "cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo"
-    distributed.init_process_group(backend, timeout=PATIENCE)
+    store, rank, count = next(rendezvous("env://", timeout=PATIENCE))
+    # The store outlives a restart, and with it the addresses of processes that died:
+    # who reads one of these connects to nobody, and may wait for ever.
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    own = distributed_c10d.PrefixStore(f"attempt-{attempt}", store)
+    distributed.init_process_group(
+        backend, store=own, rank=rank, world_size=count, timeout=PATIENCE
+    )
     processes = Processes()
     try:
         yield processes

@@ -6,6 +6,7 @@ only then. Nothing is unpickled, so no file can run code.
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import zipfile
@@ -56,11 +57,18 @@ def npy_header(file: IO[bytes]) -> Claim:
         raise ValueError(
             f"the header claims {size} bytes, at most {MAX_NPY_HEADER} are allowed"
         )
-    text = io.BytesIO(length + file.read(size))
-    if version == (1, 0):
-        shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(text)
+    return _parse_npy_header(version[0], length + file.read(size))
+
+
+# The files of a pool have a handful of headers. Each parse leaves some ten objects in
+# cycles, those of `ast.literal_eval`, which take memory until the next full collection.
+@functools.lru_cache(maxsize=64)
+def _parse_npy_header(version: int, text: bytes) -> Claim:
+    if version == 1:
+        parse = np.lib.format.read_array_header_1_0
     else:
-        shape, fortran_order, dtype = np.lib.format.read_array_header_2_0(text)
+        parse = np.lib.format.read_array_header_2_0
+    shape, fortran_order, dtype = parse(io.BytesIO(text))
     return claim(dtype, shape, "F" if fortran_order else "C")
 
 

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from .options import nearest
+
 
 def _choice(default: Any, text: str) -> Any:
     return field(default=default, metadata={"help": text})
@@ -219,8 +221,8 @@ class Recipe:
         """Take a recipe by its name, with some choices changed.
 
         Raises:
-            ValueError: If the recipe, or a choice, is not known; the message lists
-                those that are.
+            ValueError: If the recipe, or a choice, is not known; the message names
+                the nearest one.
 
         Example:
             >>> Recipe.named("paper", epochs=20).epochs
@@ -230,13 +232,13 @@ class Recipe:
         unknown = sorted(set(choices) - set(known))
         if unknown:
             raise ValueError(
-                f"unknown choice {', '.join(unknown)}; a recipe has {', '.join(known)}"
+                f"unknown choice {', '.join(unknown)}; {nearest(unknown[0], known)}"
             )
         if isinstance(recipe, Recipe):
             return replace(recipe, **choices)
         if recipe not in RECIPES:
             raise ValueError(
-                f"unknown recipe {recipe!r}; there is {', '.join(RECIPES)}"
+                f"unknown recipe {recipe!r}; {nearest(str(recipe), RECIPES)}"
             )
         return replace(RECIPES[recipe], **choices)
 

@@ -50,7 +50,7 @@ class RelabelledDataset(Dataset[Any]):
         self._like = dataset if like is None else like
         with preserved_global_rng():
             item = dataset[0]
-        self._slot = _find_label(item, beside) if label_slot is None else label_slot
+        self._slot = find_label(item, beside) if label_slot is None else label_slot
         self._abnormal = abnormal_label
         self._relabel(item)
 
@@ -75,7 +75,12 @@ class RelabelledDataset(Dataset[Any]):
         return getattr(self._like, name)
 
 
-def _find_label(item: Any, beside: Sequence[Slot]) -> Slot:
+def find_label(item: Any, beside: Sequence[Slot]) -> Slot:
+    """Find the slot of an item's label; None where nothing is beside the features.
+
+    Raises:
+        ValueError: If it may be any of several.
+    """
     others = [slot for slot, _ in members(item) if slot not in beside]
     if not others:
         return None

@@ -35,6 +35,7 @@ from .generation import (
 from .hub import pull, push
 from .items import as_tensor, copied
 from .making import SnippetMaker
+from .options import names_options
 from .processes import Processes
 from .profile import FeatureProfile, Table, quantile_table
 from .randomness import make_generator
@@ -349,6 +350,7 @@ class PseudoVideoSampler(SnippetMaker):
         )
 
     @classmethod
+    @names_options(Recipe)
     def fit(
         cls,
         normal: VideoSource,

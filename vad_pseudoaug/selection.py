@@ -11,6 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 
+class NothingToLearnError(ValueError):
+    """Videos in order, of which a recipe can learn nothing: too few, or too much alike.
+
+    `auto.choose_p` bears it on a part of the videos; any other error is the caller's.
+    """
+
+
 @dataclass(frozen=True)
 class Selection:
     """The snippets that train the abnormal decoder.
@@ -71,7 +78,7 @@ def select_ranked(
         weighted: Whether snippets weigh by how far their score exceeds the quantile.
 
     Raises:
-        ValueError: If no snippet of any video is selected.
+        NothingToLearnError: If no snippet of any video is selected.
     """
     guard = float(np.quantile(np.concatenate(normal_scores), normal_quantile))
     masks = []
@@ -82,7 +89,7 @@ def select_ranked(
         masks.append(_keep_runs(mask & (score > guard), min_run))
     empty = tuple(i for i, mask in enumerate(masks) if not mask.any())
     if len(empty) == len(masks):
-        raise ValueError(
+        raise NothingToLearnError(
             f"no snippet of the {len(masks)} abnormal videos scores above {guard:.3f}, "
             f"the {normal_quantile} quantile of the normal ones: lower normal_quantile"
         )
@@ -133,13 +140,13 @@ def select_above(
         a warning: they train no decoder, but pseudo normal videos are made of them.
 
     Raises:
-        ValueError: If no snippet of any video is selected.
+        NothingToLearnError: If no snippet of any video is selected.
     """
     masks = tuple(np.asarray(score) > threshold for score in scores)
     empty = tuple(i for i, mask in enumerate(masks) if not mask.any())
     if len(empty) == len(masks):
         highest = max(float(np.max(score)) for score in scores)
-        raise ValueError(
+        raise NothingToLearnError(
             f"no snippet of the {len(masks)} abnormal videos scores above "
             f"{threshold}, the highest is {highest:.3f}: lower the threshold or train "
             "the baseline for longer"

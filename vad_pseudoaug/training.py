@@ -22,7 +22,7 @@ from .losses import VAELoss
 from .processes import Part, Processes
 from .randomness import make_generator
 from .recipe import Recipe
-from .selection import Selection
+from .selection import NothingToLearnError, Selection
 from .vae import ABNORMAL, NORMAL, MultiTaskVAE
 from .videos import VideoSet
 from .writing import differences
@@ -283,7 +283,7 @@ class _Feed:
         for label, numbers in ((NORMAL, list(range(len(normal)))), (ABNORMAL, chosen)):
             count = round(len(numbers) * recipe.validation_share)
             if numbers and recipe.validation_share and not 0 < count < len(numbers):
-                raise ValueError(
+                raise NothingToLearnError(
                     f"validation_share={recipe.validation_share}: expected some videos "
                     f"of {len(numbers)} to train and some to validate, in each class"
                 )
