@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 from collections.abc import Sequence
 from typing import Any, NoReturn
+
+from .options import guess
 
 
 class _Help(argparse.HelpFormatter):
@@ -35,8 +36,8 @@ class Parser(argparse.ArgumentParser):
         found, unknown = super().parse_known_args(args, namespace)
         if unknown:
             name = unknown[0].partition("=")[0]
-            near = difflib.get_close_matches(name, self._option_string_actions, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
+            meant = guess(name, self._option_string_actions)
+            hint = f"; did you mean {meant}?" if meant else ""
             kind = "option" if name.startswith("-") else "argument"
             self.error(f"unknown {kind} {name}{hint}")
         return found, unknown

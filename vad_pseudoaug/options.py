@@ -12,6 +12,11 @@ F = TypeVar("F", bound=Callable[..., Any])
 _KNOWN = "_known_options"
 
 
+def guess(name: str, known: Collection[str]) -> str | None:
+    """Return the known name that is like another one, None where none is."""
+    return next(iter(difflib.get_close_matches(name, known, n=1)), None)
+
+
 def nearest(name: str, known: Collection[str]) -> str:
     """Say which known name was meant; all of them where none is near.
 
@@ -21,8 +26,8 @@ def nearest(name: str, known: Collection[str]) -> str:
         >>> nearest("x", ["per_video", "seed"])
         'there is per_video, seed'
     """
-    found = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {found[0]!r}?" if found else f"there is {', '.join(known)}"
+    meant = guess(name, known)
+    return f"did you mean {meant!r}?" if meant else f"there is {', '.join(known)}"
 
 
 def names_options(*others: Any) -> Callable[[F], F]:
