@@ -158,7 +158,7 @@ def attach(
     Raises:
         TypeError: If it gives no batches in these ways.
         ValueError: If it is attached already, or warm-up is counted in epochs, or a
-            folder for a pool is given, or p="auto" and the sampler has too few videos.
+            folder for a pool is given.
     """
     options.setdefault("start_unit", "steps")
     mixing = Mixing(**options)
@@ -171,7 +171,7 @@ def attach(
         raise ValueError("whole batches get no pool: pass no folder for it")
     loaded = load_sampler(sampler)
     # There is no dataset here: it is tried on what the sampler was fitted on.
-    mixing, choice = settle(mixing, loaded, loaded.normal, loaded.abnormal)
+    mixing, choice = settle(mixing, loaded, None, None)
     handle = BatchAttachment(
         loader,
         loaded.worker_copy(),

@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 
 import hosts
 from vad_pseudoaug import PseudoVideoSampler, auto
-from vad_pseudoaug.adapters import batches, lightning, mixed, rtfm
+from vad_pseudoaug.adapters import batches, generic, lightning, mixed, rtfm
 from vad_pseudoaug.auto import Choice
 from vad_pseudoaug.mixing import Mixing
 
@@ -105,9 +105,6 @@ def test_trying_leaves_the_hosts_random_states_alone(sampler, monkeypatch, caplo
 
 
 def test_bad_uses_are_refused(sampler):
-    message = "p='auto': trying takes 3 videos of each class, and there are 0 normal"
-    with pytest.raises(ValueError, match=message):
-        batches.attach(iter([]), sampler, normal_first=True, p="auto")
     with pytest.raises(ValueError, match="per_video='auto' tries pseudo videos on"):
         rtfm.wrap(hosts.RtfmDataset(9, 0.0), None, sampler, per_video="auto")
     for open_one in (Mixing(), Mixing(p="auto")):
@@ -159,17 +156,28 @@ def few_loaders():
     return [DataLoader(own, batch_size=2) for own in pair]
 
 
-def test_of_too_few_videos_nothing_can_be_told(choose, sampler, caplog):
+@pytest.mark.parametrize("options", [{}, {"p": "auto"}])
+def test_of_too_few_videos_nothing_can_be_told(choose, sampler, caplog, options):
     asked = choose(1.0)
-    with pytest.raises(ValueError, match="9 normal ones and 2 abnormal ones; give"):
-        rtfm.attach(*few_loaders(), sampler, p="auto")
     pair = few_loaders()
-    handle = rtfm.attach(*pair, sampler)
-    assert handle.choice is None
-    assert "p=0.5, untried: trying takes 3 videos of each class" in caplog.text
+    handle = rtfm.attach(*pair, sampler, **options)
+    assert handle.choice.p == 0
+    assert "there are 9 normal ones and 2 abnormal ones" in handle.choice.failed
+    [told] = caplog.messages
+    assert told.startswith("no pseudo videos are mixed in: p=0, for trying failed: it")
     run(pair)
-    assert 0 < handle.stats()["replaced"] < 11
+    assert handle.stats()["replaced"] == 0
     assert not asked
+
+
+def test_of_one_class_alone_it_is_tried_on_the_samplers_videos(choose, vae):
+    asked = choose(1.0)
+    normal, abnormal = (hosts.RtfmDataset(9, label) for label in (0.0, 1.0))
+    sampler = PseudoVideoSampler(vae, normal=normal, abnormal=abnormal)
+    handle = generic.attach(DataLoader(abnormal, batch_size=2), sampler, label=1)
+    assert handle.choice.p == 1
+    [(*videos, _)] = asked
+    assert [len(own) for own in videos] == [9, 9]
 
 
 def test_whole_batches_are_tried_on_what_the_sampler_was_fitted_on(choose, vae):

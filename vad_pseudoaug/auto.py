@@ -37,7 +37,6 @@ Train: TypeAlias = Callable[..., Score]
 TRIED = (0.25, 0.5)
 PARTS = 3
 MAX_VIDEOS = 300  # of each class: bounds the time that trying takes
-UNTRIED = 0.5  # p where none is given and it cannot be tried
 TOP_SHARE = 0.2  # of an abnormal video's snippets that the figure takes for abnormal
 
 
@@ -185,17 +184,18 @@ def settle(
     Args:
         mixing: What was asked for.
         sampler: That is to be mixed in.
-        normal: The host's normal training videos, None where they cannot be had.
+        normal: The host's normal training videos. Where those of a class cannot be had,
+            it is tried on what the sampler was fitted on.
         abnormal: Its abnormal ones.
 
     Returns:
-        The same with a number for p, and why; None where nothing was tried.
-
-    Raises:
-        ValueError: If `p="auto"` was asked for, and there are too few videos.
+        The same with a number for p, 0 where nothing can be tried, and why; None where
+        p was given.
     """
     if not mixing.is_open:
         return mixing, None
+    if normal is None or abnormal is None:
+        normal, abnormal = sampler.normal, sampler.abnormal
     counts = [0 if videos is None else len(videos) for videos in (normal, abnormal)]
     if normal is not None and abnormal is not None and min(counts) >= PARTS:
         if mixing.p is None:
@@ -210,22 +210,20 @@ def settle(
             seed=mixing.seed,
             device=sampler.device,
         )
-        if choice.failed or (not choice.p and mixing.p is None):
-            logger.warning(
-                "no pseudo videos are mixed in%s: %s. Give p to mix them in all the "
-                "same, or per_video to append them.",
-                "" if choice.failed else ", for they bring no clear gain",
-                choice.reason,
-            )
-        return replace(mixing, p=choice.p), choice
-    lacking = " and ".join(
-        f"{count} {CLASS_NAMES[label]} ones" for label, count in enumerate(counts)
-    )
-    reason = f"trying takes {PARTS} videos of each class, and there are {lacking}"
-    if mixing.p == "auto":
-        raise ValueError(f"p='auto': {reason}; give a number")
-    logger.warning("p=%g, untried: %s. Give p.", UNTRIED, reason)
-    return replace(mixing, p=UNTRIED), None
+    else:
+        lacking = " and ".join(
+            f"{count} {CLASS_NAMES[label]} ones" for label, count in enumerate(counts)
+        )
+        reason = f"it takes {PARTS} videos of each class, and there are {lacking}"
+        choice = Choice(0.0, {}, reason)
+    if choice.failed or (not choice.p and mixing.p is None):
+        logger.warning(
+            "no pseudo videos are mixed in%s: %s. Give p to mix them in all the "
+            "same, or per_video to append them.",
+            "" if choice.failed else ", for they bring no clear gain",
+            choice.reason,
+        )
+    return replace(mixing, p=choice.p), choice
 
 
 def _some(videos: VideoSet, max_videos: int, *, generator: torch.Generator) -> VideoSet:
