@@ -477,7 +477,7 @@ def check_state(
     except CheckpointError:
         if not delete:
             raise
-        path.unlink()
+        path.unlink(missing_ok=True)  # of several processes, each tries
 
 
 def _run(recipe: Recipe, seed: int) -> dict[str, Any]:
