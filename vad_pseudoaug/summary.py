@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import os
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -179,10 +180,11 @@ def write_summary(
                 xlabel=f"{TITLES[name]}, difference in percentage points",
                 axes=axes[row, column],
             )
-    figure.suptitle(
+    title = (
         f"Difference from the arm '{first}', with its 95 % interval over seeds and "
-        "test videos;\nfilled where the interval leaves out 0"
+        "test videos; filled where the interval leaves out 0"
     )
+    figure.suptitle(textwrap.fill(title, 46 * len(hosts)))
     figure.savefig(folder / "forest.png", dpi=120)
     split = comparison.data.split(0)
     figure, axes = new_figure(1, len(hosts), figsize=(6 * len(hosts), 6.5))
