@@ -1,7 +1,7 @@
 """Make the pictures of README and documentation anew, from the features shipped.
 
-    python docs/pictures.py            # those of pseudo videos, some minutes
-    python docs/pictures.py --forest   # that of docs/evidence.md too: hours of training
+    python docs/pictures.py            # all of them, some minutes
+    python docs/pictures.py --forest   # those of docs/evidence.md alone, by its tables
 
 The README's picture is text: it shows wherever the README does, also where no file of
 the repository is at hand.
@@ -11,17 +11,17 @@ from __future__ import annotations
 
 import argparse
 import re
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from vad_pseudoaug import PseudoVideoSampler, VideoSet
-from vad_pseudoaug.cli import main as run_command
 from vad_pseudoaug.data import ped2
+from vad_pseudoaug.intervals import Interval
 from vad_pseudoaug.plots import new_figure, plot_pseudo
 from vad_pseudoaug.randomness import make_generator
+from vad_pseudoaug.summary import draw_forest
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,16 +33,29 @@ TITLES = {
     "robust": "robust: one run, of real abnormal snippets",
     "one-class": "one-class: one run, disturbed",
 }
-NAMES = {"paper": "pseudo"}  # the picture of README and index
+NAMES = {"paper": "pseudo"}
+# Which tables of docs/evidence.md a picture is of.
+FORESTS = {
+    "ped2-forest.png": "UCSD Ped2: I3D features, ten draws",
+    "sht-forest.png": "ShanghaiTech: track features, the official split, ten seeds",
+}
 LEVELS = "▁▂▃▄▅▆▇█"
 PLACE = re.compile(r"(<!-- docs/pictures\.py -->\n).*?(\n<!-- end -->)", re.DOTALL)
 
 
 def main() -> None:
-    """Fit the three recipes on UCSD Ped2, and draw a pseudo video of each."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--forest", action="store_true", help="hours of training too")
+    """Draw the tables of the evidence, and a pseudo video of each recipe on Ped2."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--forest", action="store_true", help="the evidence alone")
     options = parser.parse_args()
+    evidence = (ROOT / "docs" / "evidence.md").read_text(encoding="utf-8")
+    for name, heading in FORESTS.items():
+        figure = draw_forest(read_differences(evidence, heading), "none")
+        figure.savefig(IMAGES / name, dpi=120, metadata={"Software": None})
+    if options.forest:
+        return
     normal, abnormal = (VideoSet(ped2() / f"{n}.list") for n in ("normal", "abnormal"))
     source = max(normal, key=lambda video: video.shape[1])
     for recipe in TITLES:
@@ -60,11 +73,30 @@ def main() -> None:
         if recipe == "robust":
             text = as_text(axes[0, 0], pseudo.pseudo_mask.numpy())
             into_readme(ROOT / "README.md", text)
-    if options.forest:
-        folder = ROOT / "build" / "ped2"  # interrupted, it goes on from there
-        if run_command(["compare", "-o", str(folder)]):
-            raise SystemExit("the comparison failed")
-        shutil.copy(folder / "forest.png", IMAGES / "ped2-forest.png")
+
+
+def read_differences(
+    text: str, heading: str
+) -> dict[str, dict[str, dict[str, Interval]]]:
+    """Read the differences from `none` of the tables below a heading, by host."""
+    _, _, section = text.partition(f"\n## {heading}\n")
+    section, _, _ = section.partition("\n## ")
+    found: dict[str, dict[str, dict[str, Interval]]] = {}
+    for host, table in re.findall(r"Host `(\w+)`[^\n]*\n\n((?:\|.*\n)+)", section):
+        head, _, *rows = (
+            [cell.strip() for cell in line.split("|")[1:-1]]
+            for line in table.splitlines()
+        )
+        found[host] = {"auc": {}, "ap": {}}
+        for row in rows:
+            cells = dict(zip(head, row, strict=True))
+            for figure, own in found[host].items():
+                if cell := cells[f"{figure.upper()} - none"]:
+                    values = re.findall(r"[+-]\d+\.\d+", cell)
+                    own[cells["arm"]] = Interval(*(float(v) / 100 for v in values))
+    if not found:
+        raise ValueError(f"{heading}: no such tables in docs/evidence.md")
+    return found
 
 
 def as_text(axes: Axes, mask: np.ndarray) -> str:

@@ -33,6 +33,27 @@ def test_lines_are_drawn_as_text(pictures):
     ]
 
 
+def test_the_tables_of_the_evidence_are_read(pictures):
+    text = (ROOT / "docs" / "evidence.md").read_text(encoding="utf-8")
+    for heading in pictures.FORESTS.values():
+        found = pictures.read_differences(text, heading)
+        assert list(found) == ["mlp", "rtfm"]
+        for host in found.values():
+            for own in host.values():
+                assert len(own) == 10  # all arms but none
+                assert all(i.low < i.mean < i.high for i in own.values())
+    table = (
+        "\n## A\n\nHost `own`, 3 seeds:\n\n| arm | AUC - none | AP - none |\n"
+        "| --- | --- | --- |\n| none |  |  |\n"
+        "| x | -1.5 [-2.0, +0.5] | +3.0 [+1.0, +5.0] * |\n\n## B\n"
+    )
+    found = pictures.read_differences(table, "A")["own"]
+    assert found["auc"] == {"x": (-0.015, -0.02, 0.005)}
+    assert found["ap"]["x"].low == 0.01
+    with pytest.raises(ValueError, match="B: no such tables"):
+        pictures.read_differences(table, "B")
+
+
 def test_a_picture_is_put_in_its_place(pictures, tmp_path):
     path = tmp_path / "README.md"
     path.write_text("a\n<!-- docs/pictures.py -->\n\nold\n\n<!-- end -->\nb\n")

@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,9 @@ from .compare import Comparison, Run
 from .intervals import Interval, Resampled, hierarchical_bootstrap, resample
 from .metrics import FrameFigures, Ranking
 from .plots import new_figure, plot_forest, plot_roc
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 BEST_ON_TEST = "best_on_test"
 FIGURES = (*FrameFigures._fields, BEST_ON_TEST)
@@ -164,27 +167,18 @@ def write_summary(
         return
     hosts = list(dict.fromkeys(result.host for result in results))
     first = comparison.arms[0].name
-    height = 2.2 + 0.3 * len(comparison.arms) * len(COMPARED)
-    figure, axes = new_figure(
-        len(COMPARED), len(hosts), figsize=(5 * len(hosts), height)
-    )
-    for row, name in enumerate(COMPARED):
-        for column, host in enumerate(hosts):
-            plot_forest(
-                {
-                    result.arm: result.differences[first][name]
-                    for result in results
-                    if result.host == host and first in result.differences
-                },
-                title=host,
-                xlabel=f"{TITLES[name]}, difference in percentage points",
-                axes=axes[row, column],
-            )
-    title = (
-        f"Difference from the arm '{first}', with its 95 % interval over seeds and "
-        "test videos; filled where the interval leaves out 0"
-    )
-    figure.suptitle(textwrap.fill(title, 46 * len(hosts)))
+    found = {
+        host: {
+            name: {
+                result.arm: result.differences[first][name]
+                for result in results
+                if result.host == host and first in result.differences
+            }
+            for name in COMPARED
+        }
+        for host in hosts
+    }
+    figure = draw_forest(found, first)
     figure.savefig(folder / "forest.png", dpi=120)
     split = comparison.data.split(0)
     figure, axes = new_figure(1, len(hosts), figsize=(6 * len(hosts), 6.5))
@@ -200,6 +194,40 @@ def write_summary(
             axes=axes[0, column],
         )
     figure.savefig(folder / "roc.png", dpi=120)
+
+
+def draw_forest(
+    differences: Mapping[str, Mapping[str, Mapping[str, Interval]]], first: str
+) -> Figure:
+    """Draw the differences of arms from a first one, a column a host.
+
+    Args:
+        differences: For each host and each of `COMPARED`, those of the arms.
+        first: What the first arm is called.
+
+    Raises:
+        ImportError: If matplotlib is not installed; the message names the extra.
+    """
+    most = max(len(own) for host in differences.values() for own in host.values())
+    figure, axes = new_figure(
+        len(COMPARED),
+        len(differences),
+        figsize=(5 * len(differences), 2.5 + 0.3 * most * len(COMPARED)),
+    )
+    for column, (host, found) in enumerate(differences.items()):
+        for row, name in enumerate(COMPARED):
+            plot_forest(
+                found[name],
+                title=host,
+                xlabel=f"{TITLES[name]}, difference in percentage points",
+                axes=axes[row, column],
+            )
+    title = (
+        f"Difference from the arm '{first}', with its 95 % interval over seeds and "
+        "test videos; filled where the interval leaves out 0"
+    )
+    figure.suptitle(textwrap.fill(title, 46 * len(differences)))
+    return figure
 
 
 def format_tables(results: Sequence[ArmResult]) -> str:
