@@ -69,6 +69,7 @@ class BatchAttachment:
     def detach(self) -> None:
         """Give the loader back as it was before `attach`."""
         self._loader.__class__ = self._host
+        self.enabled = False
 
     def mix(self, batch: Any) -> Any:
         """Return a batch with some videos replaced; the given one is not changed."""

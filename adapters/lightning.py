@@ -81,6 +81,7 @@ class ModuleAttachment:
             shutil.rmtree(self._place, ignore_errors=True)
             self._place = None
         self._datamodule.train_dataloader = self._original
+        self._enabled = False
 
 
 @names_options(rtfm.attach)

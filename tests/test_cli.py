@@ -194,6 +194,51 @@ def test_an_unfinished_run_of_other_choices_is_refused_at_once(
     assert fit(lists, "--epochs", "3", "--overwrite") == 0
 
 
+@pytest.mark.parametrize("recipe", ["paper", "one-class"])
+def test_an_unfinished_run_goes_on_of_the_same_videos_alone(
+    lists, capsys, monkeypatch, recipe
+):
+    command = ["fit", "--normal", str(lists / "normal.list"), "-o", str(lists / "run")]
+    if recipe == "paper":
+        command += ["--abnormal", str(lists / "abnormal.list")]
+    command += [*SMALL[2:], "--recipe", recipe, "--batch-size", "8"]
+
+    def stop(*arguments, **options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("vad_pseudoaug.fitting.measure_fit", stop)
+        assert main(command) == 130
+    (lists / "normal.list").write_text("normal0.npy\nnormal1.npy\nnormal2.npy\n")
+    for more in ([], ["--dry-run"]):
+        assert main([*command, *more]) == 2
+        error = capsys.readouterr().err
+        assert "which differs in normal (8 videos, files " in error
+    assert main([*command, "--overwrite", "--dry-run"]) == 0
+    assert main([*command, "--overwrite"]) == 0
+    sampler = PseudoVideoSampler.from_pretrained(lists / "run")
+    assert len(sampler.normal) == 3
+    assert not (lists / "run" / "training.safetensors").exists()
+
+
+def test_an_interrupted_overwrite_goes_on(lists, capsys, monkeypatch):
+    assert fit(lists) == 0
+    old = contents(lists / "run")
+    for name in ("held-out", "report"):
+        (lists / "run" / name).mkdir()
+    (lists / "run" / "skipped.json").write_text("{}")
+
+    def stop(*arguments, **options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("vad_pseudoaug.fitting.measure_fit", stop)
+        assert fit(lists, "--overwrite") == 130
+    assert fit(lists) == 0
+    assert "wrote" in capsys.readouterr().out
+    assert contents(lists / "run") == old
+
+
 def test_what_would_fail_after_the_work_fails_before_it(lists, capsys, monkeypatch):
     (lists / "run").write_text("a file")
     monkeypatch.setattr("vad_pseudoaug.sampler.fit_vae", None)
@@ -237,6 +282,18 @@ def test_a_dry_run_of_generate_looks_at_what_is_there(lists, capsys):
     assert "dtype (float32, now float16)" in capsys.readouterr().err
 
 
+def test_a_file_or_nothing_is_no_folder(lists, capsys):
+    fit(lists)
+    (lists / "pseudo").write_text("a file")
+    for dry in ([], ["--dry-run"]):
+        assert generate(lists, *dry) == 2
+        assert "pseudo: expected a folder" in capsys.readouterr().err
+    assert fit(lists, "-o", "") == 2
+    assert "expected a folder, got an empty path" in capsys.readouterr().err
+    assert fit(lists, "--normal", "", "-o", str(lists / "other")) == 2
+    assert "expected a list file, got an empty path" in capsys.readouterr().err
+
+
 def test_rows_are_good_in_a_list_anywhere(lists, tmp_path):
     fit(lists)
     generate(lists)
@@ -262,7 +319,9 @@ def test_recipes_without_pseudo_normal_videos_write_no_list_of_them(lists, capsy
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["fit", "--normal", "a", "--out", "b"], "required: -o/--output"),
+        (["fit", "--normal", "a"], "required: -o/--output"),
+        (["generate", "run", "--outptu", "b"], "--outptu; did you mean --output?"),
+        (["fit", "-o", "b", "--seed", "9" * 19], "--seed: expected a whole number"),
         (["fit", "-o", "b", "--epoch", "3"], "unknown option --epoch; did you mean "),
         (["fit", "-o", "b", "--seed", "-1"], "--seed: expected a whole number from 0"),
         (["fit", "-o", "b", "--noise", "pink"], "invalid choice: 'pink'"),

@@ -108,6 +108,16 @@ def test_without_tqdm_a_line_tells_what_is_done_and_the_time_left(
     assert not plain_bar.PlainBar._open
 
 
+def test_steps_of_an_earlier_run_took_no_time(monkeypatch):
+    clock = [100.0]
+    monkeypatch.setattr(plain_bar.time, "monotonic", lambda: clock[0])
+    bar = plain_bar.PlainBar(10, "steps", delay=1e9, initial=6)
+    assert str(bar) == "steps: 6 of 10"
+    clock[0] += 4
+    bar.update()
+    assert str(bar) == "steps: 7 of 10, 0:12 left"
+
+
 def test_trying_and_cross_fitting_tell_their_parts(many_videos, terminal, monkeypatch):
     monkeypatch.setitem(sys.modules, "tqdm", None)
     monkeypatch.setattr(sys, "stderr", terminal)

@@ -134,3 +134,20 @@ def test_bad_files_are_one_sentence(folder, capsys, name, content, message):
 def test_an_empty_folder(tmp_path, capsys):
     assert main(["inspect", str(tmp_path)]) == 2
     assert "the folder has none" in capsys.readouterr().err
+
+
+def test_runs_and_masks_are_no_features(folder, capsys):
+    before = figures(capsys, folder)
+    run, pseudo = folder / "run", folder / "pseudo"
+    (pseudo / "masks" / "pseudo_abnormal").mkdir(parents=True)
+    run.mkdir()
+    (run / "config.json").write_text("{}")
+    (run / "model-0123.safetensors").write_bytes(b"no features")
+    (pseudo / "manifest.json").write_text("{}")
+    np.save(pseudo / "masks" / "pseudo_abnormal" / "a.npy", np.ones(3, bool))
+    after = figures(capsys, folder)
+    assert after["num_files"] == before["num_files"]
+    assert main(["inspect", str(run)]) == 2
+    assert "holds a run, not features" in capsys.readouterr().err
+    assert main(["inspect", ""]) == 2
+    assert "expected a path, got an empty one" in capsys.readouterr().err

@@ -74,6 +74,9 @@ def work(rank, folder):
         model, history = train(name, state, processes)
         found[name] = history
         torch.save(model.state_dict(), folder / f"{name}.{rank}.pt")
+    # All epochs are done: the second one, which has no file, is told so.
+    _, again = train("paper", folder / f"paper.{rank}.safetensors", processes)
+    assert again == found["paper"]
     (folder / f"{rank}.json").write_text(json.dumps(found))
     shared = processes.share({"a": torch.full((3,), float(rank))})
     assert shared["a"].tolist() == [0, 0, 0]

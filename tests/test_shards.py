@@ -96,7 +96,7 @@ def test_what_torchrun_sets_is_taken(run, tmp_path, monkeypatch, capsys):
     assert "of 28 videos 16 are left to other processes" in capsys.readouterr().out
     monkeypatch.setenv("RANK", "0")
     assert main(arguments) == 0
-    assert "wrote 12 pseudo normal videos" in capsys.readouterr().out
+    assert "there are 12 pseudo normal videos" in capsys.readouterr().out
     assert main([*arguments, "--rank", "2", "--world-size", "2"]) == 2
     assert "0 <= rank < world_size, got 2 and 2" in capsys.readouterr().err
     monkeypatch.setenv("RANK", "first")

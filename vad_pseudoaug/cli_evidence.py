@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from .cli_modes import add_modes, answer
+from .cli_modes import HELD_OUT, REPORT, add_modes, answer
 from .cli_parser import seed
 from .writing import check_folder
 
@@ -153,7 +153,7 @@ def _check(options: argparse.Namespace) -> int:
 
     for module, extra in (("matplotlib", "plots"), ("sklearn", "eval")):
         require(module, extra=extra)  # before the fit, not after
-    folder = Path(options.output or Path(options.checkpoint) / "report")
+    folder = Path(options.output or Path(options.checkpoint) / REPORT)
     check_folder(folder)  # as well
     sampler = PseudoVideoSampler.from_pretrained(options.checkpoint)
     both = sampler.recipe.learns_abnormal
@@ -162,7 +162,7 @@ def _check(options: argparse.Namespace) -> int:
     held_out = (options.normal, options.abnormal)
     if options.normal is None:
         sampler, *held_out = refit_on_part(  # type: ignore[assignment]
-            sampler, Path(options.checkpoint) / "held-out"
+            sampler, Path(options.checkpoint) / HELD_OUT
         )
     check = check_sampler(sampler, *held_out, seed=options.seed)
     page = write_report(check, folder)

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .cli_modes import add_modes, answer, own_device
+from .cli_modes import HELD_OUT, REPORT, add_modes, answer, own_device
 from .cli_parser import seed
 from .recipe import ALTERNATIVES, RECIPES, Recipe
 from .writing import check_folder, write_json
+
+if TYPE_CHECKING:
+    from .record import Record
+
+SKIPPED = "skipped.json"
 
 
 def add_fit(commands: Any) -> None:
@@ -101,14 +107,15 @@ class _Task(NamedTuple):
     abnormal: Any
     skipped: dict[str, Any] | None
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> Record:
         """Return what a finished run is known by."""
-        return {
-            "seed": self.seed,
-            "normal": self.normal.record(),
-            "abnormal": self.abnormal and self.abnormal.record(),
-            **self.recipe.to_dict(),
+        from .record import Record
+
+        sources = {
+            name: videos and videos.record()
+            for name, videos in (("normal", self.normal), ("abnormal", self.abnormal))
         }
+        return Record(self.recipe, self.seed, sources)
 
 
 def _fit(options: argparse.Namespace) -> None:
@@ -120,21 +127,24 @@ def _fit(options: argparse.Namespace) -> None:
     from .extras import as_device
     from .processes import joined
     from .sampler import PseudoVideoSampler
+    from .shards import find_rank
 
+    is_first = find_rank(None, None)[0] == 0
     device = own_device(options.device)
     as_device(device)  # before a long list is screened
     check_folder(options.output)
-    task = _task(options)
+    task = _task(options, tell=is_first)
     is_there = _is_there(options, task)
     if options.dry_run:
-        _preview(options, task, is_there)
+        if is_first:
+            _preview(options, task, is_there)
         return
     if is_there:
-        sampler = PseudoVideoSampler.from_pretrained(options.output)
-        _tell(options, task, sampler, "is there already")
+        if is_first:
+            sampler = PseudoVideoSampler.from_pretrained(options.output)
+            _tell(options, task, sampler, "is there already")
         return
     with joined(device) as processes:
-        first = processes is None or processes.rank == 0
         sampler = PseudoVideoSampler.fit(
             task.normal,
             task.abnormal,
@@ -142,16 +152,21 @@ def _fit(options: argparse.Namespace) -> None:
             seed=task.seed,
             device=device,
             folder=options.output,
-            progress=None if first else False,
+            overwrite=options.overwrite,
+            progress=None if is_first else False,
             processes=processes,
         )
-    if first:
+    if is_first:
+        folder = Path(options.output)
+        for name in (HELD_OUT, REPORT):  # of the run that was there before
+            shutil.rmtree(folder / name, ignore_errors=True)
+        (folder / SKIPPED).unlink(missing_ok=True)
         if task.skipped is not None:
-            write_json(Path(options.output) / "skipped.json", task.skipped)
+            write_json(folder / SKIPPED, task.skipped)
         _tell(options, task, sampler, "wrote")
 
 
-def _task(options: argparse.Namespace) -> _Task:
+def _task(options: argparse.Namespace, *, tell: bool) -> _Task:
     """Put options, and the record of another run, together."""
     from .fitting import as_training
     from .record import read_record
@@ -166,7 +181,7 @@ def _task(options: argparse.Namespace) -> _Task:
     chosen_seed = options.seed
     report = None
     if options.skip_bad:
-        normal, abnormal, report = _screen(options)
+        normal, abnormal, report = _screen(options, tell=tell)
     if options.config is not None:
         record = read_record(options.config)
         recipe = recipe or record.recipe
@@ -193,27 +208,32 @@ def _is_there(options: argparse.Namespace, task: _Task) -> bool:
     from .training import check_state
     from .writing import differences
 
-    folder = Path(options.output)
-    if not (options.overwrite and options.dry_run):
-        check_state(
-            folder / TRAINING_STATE,
-            task.recipe,
-            seed=task.seed,
-            delete=options.overwrite,
-        )
-    if options.overwrite or not (folder / "config.json").exists():
+    if options.overwrite:
         return False
-    found = read_record(folder)
-    old = {"seed": found.seed, **found.sources, **found.recipe.to_dict()}
-    if other := differences(old, task.record()):
-        raise ValueError(
-            f"{folder}: holds a run that differs in {other}; take another folder, or "
-            "replace it with --overwrite"
-        )
-    return True
+    folder = Path(options.output)
+    state = folder / TRAINING_STATE
+    check_state(
+        state,
+        task.recipe,
+        seed=task.seed,
+        normal=task.normal,
+        abnormal=task.abnormal,
+    )
+    if not (folder / "config.json").exists():
+        return False
+    advice = "take another folder, or replace it with --overwrite"
+    try:
+        found = read_record(folder)
+    except ValueError as error:
+        raise ValueError(f"{error}; {advice}") from error
+    if other := differences(found.to_dict(), task.record().to_dict()):
+        raise ValueError(f"{folder}: holds a run that differs in {other}; {advice}")
+    return not state.exists()  # else it is being fitted anew
 
 
-def _screen(options: argparse.Namespace) -> tuple[Any, Any, dict[str, Any]]:
+def _screen(
+    options: argparse.Namespace, *, tell: bool
+) -> tuple[Any, Any, dict[str, Any]]:
     from .screening import screen_pair
 
     if options.normal is None or options.abnormal is None:
@@ -223,7 +243,7 @@ def _screen(options: argparse.Namespace) -> tuple[Any, Any, dict[str, Any]]:
         options.abnormal,
         layout=options.layout,
         key=options.key,
-        say=lambda line: print(line, file=sys.stderr),
+        say=lambda line: print(line, file=sys.stderr) if tell else None,
     )
     report = {"normal": normal.report(), "abnormal": abnormal.report()}
     return normal.good, abnormal.good, report

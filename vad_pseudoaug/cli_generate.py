@@ -111,14 +111,14 @@ def _generate(options: argparse.Namespace) -> None:
         )
     elif done.num_missing:
         text = (
-            f"wrote this process's share; of {total} videos {done.num_missing} are "
+            f"this process's share is done; of {total} videos {done.num_missing} are "
             "left to other processes"
         )
     else:
         text = "\n".join(
-            f"wrote {number} pseudo {name} videos, {path}"
+            f"there are {number} pseudo {name} videos, {path}"
             if path is not None
-            else f"no pseudo {name} videos: the recipe makes none of these sources"
+            else f"no pseudo {name} videos: the recipe, or --per-video, makes none"
             for number, name, path in counts
         )
     values = {

@@ -8,6 +8,8 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+HELD_OUT, REPORT = "held-out", "report"  # folders of `check` in a run
+
 
 def add_modes(parser: argparse.ArgumentParser, *, dry_run: bool = True) -> None:
     """Add `--json` and, unless it makes no sense, `--dry-run`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -33,14 +34,23 @@ class Parser(argparse.ArgumentParser):
         self, args: Sequence[str] | None = None, namespace: Any = None
     ) -> tuple[Any, list[str]]:
         """Parse, and refuse what no option takes where the options are known."""
+        args = sys.argv[1:] if args is None else list(args)
+        if self._subparsers is None:
+            # Before what is lacking: a misspelt option is both, and no value begins so.
+            names = (arg.partition("=")[0] for arg in args if arg.startswith("--"))
+            for name in names:
+                if name not in self._option_string_actions:
+                    self._refuse(name)
         found, unknown = super().parse_known_args(args, namespace)
         if unknown:
-            name = unknown[0].partition("=")[0]
-            meant = guess(name, self._option_string_actions)
-            hint = f"; did you mean {meant}?" if meant else ""
-            kind = "option" if name.startswith("-") else "argument"
-            self.error(f"unknown {kind} {name}{hint}")
+            self._refuse(unknown[0])
         return found, unknown
+
+    def _refuse(self, name: str) -> NoReturn:
+        meant = guess(name, self._option_string_actions)
+        hint = f"; did you mean {meant}?" if meant else ""
+        kind = "option" if name.startswith("-") else "argument"
+        self.error(f"unknown {kind} {name}{hint}")
 
     def error(self, message: str) -> NoReturn:
         """End with one sentence and exit code 2."""
@@ -51,8 +61,10 @@ def seed(text: str) -> int:
     """Read a seed.
 
     Raises:
-        argparse.ArgumentTypeError: If it is no whole number from 0 on.
+        argparse.ArgumentTypeError: If it is no such number.
     """
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"expected a whole number from 0, got {text}")
+    if not text.isdecimal() or len(text) > 18:
+        raise argparse.ArgumentTypeError(
+            f"expected a whole number from 0, of at most 18 digits, got {text:.40}"
+        )
     return int(text)

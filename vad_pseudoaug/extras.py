@@ -62,7 +62,12 @@ class Progress(Protocol):
 
 @contextmanager
 def progress_bar(
-    total: int, title: str, *, show: bool | None, delay: float | None = None
+    total: int,
+    title: str,
+    *,
+    show: bool | None,
+    delay: float | None = None,
+    done: int = 0,
 ) -> Iterator[Progress]:
     """Show the progress of `total` steps, with the time left, on standard error.
 
@@ -72,6 +77,7 @@ def progress_bar(
         show: None shows a bar on a terminal; without tqdm it is a plain line. True
             insists on one, at once.
         delay: Seconds before a bar that nobody insists on is shown; None is two.
+        done: Steps that were done before, in a time that does not count.
     """
     if show:
         delay = 0.0
@@ -85,7 +91,7 @@ def progress_bar(
     kind: Any = PlainBar
     if importlib.util.find_spec("tqdm") is not None:
         kind = importlib.import_module("tqdm").tqdm
-    with kind(total=total, desc=title, leave=False, delay=delay) as bar:
+    with kind(total=total, initial=done, desc=title, leave=False, delay=delay) as bar:
 
         def step(**values: float) -> None:
             if values:

@@ -14,7 +14,7 @@ from .colours import Paint, plain
 from .extras import track
 from .features import Layout, open_features, read_list
 from .pooling import blocks
-from .shards import MASKS
+from .shards import MANIFEST, MASKS
 
 ENDINGS = (".npy", ".npz", ".safetensors", ".mat")
 NUM_BINS = 12
@@ -118,13 +118,12 @@ def find_files(path: str | os.PathLike[str]) -> Files:
         raise FileNotFoundError("expected a path, got an empty one")
     path = Path(path)
     if path.is_dir():
-        if any(path.glob("model-*.safetensors")):
+        found = sorted(p for p in path.rglob("*") if p.suffix.lower() in ENDINGS)
+        found = [p for p in found if not _is_our_own(p)]
+        if not found and any(path.glob("model-*.safetensors")):
             raise ValueError(
                 f"{path}: holds a run, not features; its videos are in config.json"
             )
-        found = sorted(p for p in path.rglob("*") if p.suffix.lower() in ENDINGS)
-        masks = path / MASKS  # of pseudo videos
-        found = [p for p in found if masks not in p.parents]
         if not found:
             raise ValueError(
                 f"{path}: expected feature files that end in {', '.join(ENDINGS)}, "
@@ -134,6 +133,16 @@ def find_files(path: str | os.PathLike[str]) -> Files:
     if path.suffix.lower() in ENDINGS:
         return Files([path], repr([str(path)]))
     return Files(read_list(path), repr(str(path)))
+
+
+def _is_our_own(path: Path) -> bool:
+    """Tell weights of a run, and masks of pseudo videos, from features."""
+    if path.suffix == ".safetensors" and (path.parent / "config.json").exists():
+        return path.match("model-*.safetensors")
+    return any(
+        above.name == MASKS and (above.parent / MANIFEST).exists()
+        for above in path.parents
+    )
 
 
 def inspect_files(

@@ -53,8 +53,7 @@ class Mixing:
             each. The recipe `paper` replaces half of both. "auto", and what is meant
             where neither `p` nor `ratio` is given, tries it on the host's training
             videos alone and takes 0 where pseudo videos bring no clear gain or trying
-            fails, see `auto.choose_p`; the attachment's `choice` tells why. Where there
-            are too few videos to try, none given is 0.5.
+            fails, see `auto.choose_p`; the attachment's `choice` tells why.
         ratio: Share of the videos of each batch that is replaced, rounded, in place
             of `p`, and likewise times the rate of the class; which ones is random.
         seed: Seed of which videos are replaced, of their sources, and of the pseudo

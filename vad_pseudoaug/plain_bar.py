@@ -20,6 +20,7 @@ class PlainBar:
         total: Number of steps.
         desc: What is being done.
         delay: Seconds before anything is shown.
+        initial: Steps that were done before.
         leave: Taken for tqdm's sake: the line is always cleared in the end.
     """
 
@@ -27,9 +28,17 @@ class PlainBar:
     _width: ClassVar[int] = 0  # of what is on the terminal
     _next_draw: ClassVar[float] = 0.0
 
-    def __init__(self, total: int, desc: str, *, delay: float, leave: bool = False):
+    def __init__(
+        self,
+        total: int,
+        desc: str,
+        *,
+        delay: float,
+        initial: int = 0,
+        leave: bool = False,
+    ):
         self._total, self._title, self._delay = total, desc, delay
-        self._start, self._done = time.monotonic(), 0
+        self._start, self._before, self._done = time.monotonic(), initial, initial
         self._values: Mapping[str, str] = {}
 
     def __enter__(self) -> PlainBar:
@@ -57,9 +66,10 @@ class PlainBar:
 
     def __str__(self) -> str:
         parts = [f"{self._title}: {self._done} of {self._total}"]
-        if self._done:
+        if self._done > self._before:
             spent = time.monotonic() - self._start
-            left = round(spent * (self._total / self._done - 1))
+            each = spent / (self._done - self._before)
+            left = round(each * (self._total - self._done))
             parts.append(f"{left // 60}:{left % 60:02} left")
         return ", ".join(parts + [f"{k} {v}" for k, v in self._values.items()])
 

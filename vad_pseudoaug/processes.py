@@ -20,6 +20,8 @@ from torch import Tensor, distributed, nn
 from torch.distributed import distributed_c10d
 from torch.distributed.rendezvous import rendezvous
 
+from .shards import find_rank
+
 # The first process may score all videos while the others wait.
 PATIENCE = timedelta(days=2)
 
@@ -120,7 +122,7 @@ def joined(device: str) -> Iterator[Processes | None]:
     Args:
         device: What they compute on: "cuda" exchanges by NCCL, others by gloo.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+    if find_rank(None, None)[1] < 2:
         yield None
         return
     backend = "cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo"

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from .recipe import Recipe
 from .videos import VideoSet
-
-MAX_RECORD = 64 << 20
+from .writing import read_json
 
 
 class Record(NamedTuple):
@@ -26,6 +24,10 @@ class Record(NamedTuple):
     recipe: Recipe
     seed: int
     sources: dict[str, dict[str, Any] | None]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON values, flat, to compare it with another."""
+        return {"seed": self.seed, **self.sources, **self.recipe.to_dict()}
 
     def videos(self, name: str) -> VideoSet | None:
         """Return the "normal" or "abnormal" videos, None if they were no files."""
@@ -47,10 +49,8 @@ def read_record(path: str | os.PathLike[str]) -> Record:
     path = path / "config.json" if path.is_dir() else path
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such record of a run")
-    if path.stat().st_size > MAX_RECORD:
-        raise ValueError(f"{path}: too large for the record of a run")
     try:
-        config = json.loads(path.read_bytes())
+        config = read_json(path)
         seed, saved = int(config["seed"]), config["sources"]
         recipe = Recipe(**config["recipe"])
         sources = {name: saved[name] for name in ("normal", "abnormal")}

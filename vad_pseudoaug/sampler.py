@@ -363,6 +363,7 @@ class PseudoVideoSampler(SnippetMaker):
         key: str | None = None,
         scores: GivenScores | None = None,
         folder: str | os.PathLike[str] | None = None,
+        overwrite: bool = False,
         progress: bool | None = None,
         processes: Processes | None = None,
         **choices: Any,
@@ -386,6 +387,8 @@ class PseudoVideoSampler(SnippetMaker):
                 host's, or the scores of all normal and of all abnormal videos.
             folder: Where to keep the state of training, to go on after an
                 interruption, and the finished checkpoint. None keeps nothing.
+            overwrite: Delete the unfinished state of another run in the folder, which
+                is refused else. A finished checkpoint is replaced in the end.
             progress: Show bars; None decides by the terminal.
             processes: Who trains the VAE together, on equal shares of each batch: all
                 call this with the same arguments and one `folder`, which the first
@@ -403,6 +406,10 @@ class PseudoVideoSampler(SnippetMaker):
         if recipe is None:
             recipe = Recipe.default_name(abnormal=abnormal is not None)
         chosen, device = Recipe.named(recipe, **choices), as_device(device)
+        if not 0 <= seed < 2**63:
+            raise ValueError(
+                f"seed: expected a whole number from 0 to 2^63, got {seed}"
+            )
         if processes is not None and folder is None:
             raise ValueError("processes: expected a folder that all of them share")
         given = scores is not None
@@ -413,7 +420,15 @@ class PseudoVideoSampler(SnippetMaker):
         if folder is not None:  # what would fail after the training fails before it
             check_folder(folder)
             state_path = Path(folder) / TRAINING_STATE
-            check_state(state_path, chosen, seed=seed)
+            if processes is None or processes.rank == 0:
+                try:
+                    check_state(
+                        state_path, chosen, seed=seed, normal=normal, abnormal=abnormal
+                    )
+                except CheckpointError:
+                    if not overwrite:
+                        raise
+                    state_path.unlink()
         fitted = fit_vae(
             normal,
             abnormal,

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
-from .checkpoint import atomic_path, claim_folder, write_json
+from .writing import atomic_path, check_claim, claim_folder, write_json
 
 # Small enough that little is lost by an interruption and that all of a shard's videos
 # fit in memory; part of the output's names, so the same for any number of processes.
@@ -171,17 +171,17 @@ def claim(folder: Path, manifest: Mapping[str, Any]) -> None:
     Raises:
         ValueError: If the folder is for something else.
     """
-    path = folder / MANIFEST
-    if not path.exists():
-        own = folder / f".manifest-{os.getpid()}-{uuid.uuid4().hex}.json"
-        write_json(own, manifest)
-        try:
-            os.link(own, path)  # refused where another process was faster
-        except OSError:  # so it is, too, on a file system without links
-            pass
-        finally:
-            own.unlink()
-    claim_folder(folder, path.name, manifest)
+    if check_claim(folder, MANIFEST, manifest):
+        return
+    own = folder / f".manifest-{os.getpid()}-{uuid.uuid4().hex}.json"
+    write_json(own, manifest)
+    try:
+        os.link(own, folder / MANIFEST)  # refused where another process was faster
+    except OSError:  # so it is, too, on a file system without links
+        pass
+    finally:
+        own.unlink()
+    claim_folder(folder, MANIFEST, manifest)
 
 
 def write_checksums(folder: Path, shards: Sequence[Shard]) -> None:

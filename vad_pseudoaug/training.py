@@ -16,7 +16,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .checkpoint import CheckpointError, read_tensors, write_tensors
+from .checkpoint import (
+    TRAINING_STATE,
+    CheckpointError,
+    read_tensors,
+    write_tensors,
+)
 from .extras import progress_bar
 from .losses import VAELoss
 from .processes import Part, Processes
@@ -85,21 +90,24 @@ def train_vae(
     model.train()
     optimiser = _adam(model, recipe.lr)
     feed = _Feed(normal, abnormal, selection, recipe, seed, processes)
-    run = {**_run(recipe, seed), "selection": selection.to_dict()}
-    history: History = []
+    run = _run(recipe, seed, normal, abnormal)
+    run["selected"] = selection.to_dict()
     best = _Best(recipe.patience)
-    if state_path is not None and Path(state_path).exists():
-        history = _load_state(Path(state_path), model, optimiser, run, best)
-    # The first process alone writes.
+    # The first process alone reads and writes: others might see an older file, or none.
     written = None if processes is not None and processes.rank else state_path
+    state, history = _read_state(written, run)
+    if processes is not None:
+        state, history = _share_state(processes, state, history)
+    if state:
+        with _readable_state(Path(state_path or TRAINING_STATE)):
+            _resume(model, optimiser, best, state, history)
     # The last complete epoch: what an interrupted or diverged run falls back to.
     complete = _get_state(model, optimiser, best)
     saved_epochs, saved_at = len(history), time.monotonic()
     total = recipe.epochs * len(feed)
     try:
-        with progress_bar(total, "multi-task VAE", show=progress) as step:
-            for _ in range(len(history) * len(feed)):
-                step()
+        done = len(history) * len(feed)
+        with progress_bar(total, "multi-task VAE", show=progress, done=done) as step:
             for epoch in range(len(history), recipe.epochs):
                 if best.is_old:
                     break
@@ -451,41 +459,60 @@ def _save_state(
 
 
 def check_state(
-    path: str | os.PathLike[str], recipe: Recipe, *, seed: int, delete: bool = False
+    path: str | os.PathLike[str],
+    recipe: Recipe,
+    *,
+    seed: int,
+    normal: VideoSet,
+    abnormal: VideoSet | None,
 ) -> None:
-    """Make sure that a state to go on from is of this recipe and seed, if there is one.
+    """Make sure that a state to go on from is of this run, if there is one.
 
-    What it selected is compared where training begins, after the baseline.
+    What was selected is compared where training begins, after the baseline.
 
     Args:
         path: The `state_path` of `train_vae`.
-        recipe: Of the run to come.
-        seed: Of the run to come.
-        delete: Delete another run's state instead.
+        recipe: Of the run to come, as all others.
+        seed: See `train_vae`.
+        normal: See `train_vae`.
+        abnormal: See `train_vae`.
 
     Raises:
         CheckpointError: If it is another run's, or broken.
     """
     path = Path(path)
-    if not path.exists():
-        return
-    try:
-        with _readable_state(path):
-            saved = json.loads(read_tensors(path)[1]["run"])
-            other = differences(_named(saved), _named(_run(recipe, seed)))
-        _refuse(path, other)
-    except CheckpointError:
-        if not delete:
-            raise
-        path.unlink(missing_ok=True)  # of several processes, each tries
+    if path.exists():
+        _, meta = read_tensors(path)
+        _refuse_other(path, meta, _run(recipe, seed, normal, abnormal))
 
 
-def _run(recipe: Recipe, seed: int) -> dict[str, Any]:
-    return {"seed": seed, "recipe": recipe.to_dict()}
+def _run(
+    recipe: Recipe, seed: int, normal: VideoSet, abnormal: VideoSet | None
+) -> dict[str, Any]:
+    """Return what a state must be of, to go on from it."""
+    return {
+        "seed": seed,
+        "normal": normal.identity(),
+        "abnormal": abnormal and abnormal.identity(),
+        "recipe": recipe.to_dict(),
+    }
 
 
-def _named(run: Mapping[str, Any]) -> dict[str, Any]:
-    return {"seed": run["seed"], **run["recipe"]}
+def _refuse_other(path: Path, meta: Mapping[str, str], run: Mapping[str, Any]) -> None:
+    """Refuse the state of a run that differs in what is known of this one."""
+    with _readable_state(path):
+        saved = json.loads(meta["run"])
+        old, new = ({**one, **one["recipe"]} for one in (saved, run))
+        for one in (old, new):
+            del one["recipe"]
+        if "selected" not in run:  # not known yet
+            del old["selected"]
+        other = differences(old, new)
+    if other:
+        raise CheckpointError(
+            f"{path}: the state of another run, which differs in {other}; delete "
+            "it to start anew, or repeat that run's choices to go on with it"
+        )
 
 
 @contextmanager
@@ -499,34 +526,42 @@ def _readable_state(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _refuse(path: Path, other: str) -> None:
-    if other:
-        raise CheckpointError(
-            f"{path}: the state of another run, which differs in {other}; delete "
-            "it to start anew, or repeat that run's choices to go on with it"
-        )
-
-
-def _load_state(
-    path: Path,
-    model: MultiTaskVAE,
-    optimiser: torch.optim.Optimizer,
-    run: Mapping[str, Any],
-    best: _Best,
-) -> History:
+def _read_state(
+    path: str | os.PathLike[str] | None, run: Mapping[str, Any]
+) -> tuple[dict[str, Tensor], History]:
+    """Read the state of a run and the epochs before it, nothing where there is none."""
+    if path is None or not Path(path).exists():
+        return {}, []
+    path = Path(path)
     state, meta = read_tensors(path)
-    with _readable_state(path):
-        saved = json.loads(meta["run"])
-        other = differences(_named(saved), _named(run))
-        if not other and meta["run"] != json.dumps(run, sort_keys=True):
-            other = "its videos"
-    _refuse(path, other)
+    _refuse_other(path, meta, run)
     with _readable_state(path):
         history: History = json.loads(meta["history"])
-        _set_state(model, optimiser, state)
-        for entry in history:
-            if "validation" in entry:
-                best.note(entry["validation"])
-    found = {k.removeprefix("best."): v for k, v in state.items() if k[:5] == "best."}
-    best.weights = found
-    return history
+        return state, history
+
+
+def _share_state(
+    processes: Processes, state: Mapping[str, Tensor], history: History
+) -> tuple[dict[str, Tensor], History]:
+    """Give what the first process has read to all."""
+    text = torch.tensor(list(json.dumps(history).encode()), dtype=torch.uint8)
+    shared = processes.share({**state, "history": text})
+    found: History = json.loads(bytes(shared.pop("history").tolist()))
+    return shared, found
+
+
+def _resume(
+    model: MultiTaskVAE,
+    optimiser: torch.optim.Optimizer,
+    best: _Best,
+    state: Mapping[str, Tensor],
+    history: History,
+) -> None:
+    """Put a state in its place."""
+    _set_state(model, optimiser, state)
+    for entry in history:
+        if "validation" in entry:
+            best.note(entry["validation"])
+    best.weights = {
+        k.removeprefix("best."): v for k, v in state.items() if k.startswith("best.")
+    }

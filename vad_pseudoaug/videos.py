@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -61,6 +63,10 @@ class VideoSet(Sequence[NDArray[np.float32]]):
             layout, key = layout or source.layout, key or source.key
             source = source._source
         if isinstance(source, str | os.PathLike):
+            if not os.fspath(source):
+                raise FileNotFoundError(
+                    f"{name}: expected a list file, got an empty path"
+                )
             source = read_list(source)
         check_sequence(source, name=name)
         if len(source) == 0:
@@ -93,6 +99,14 @@ class VideoSet(Sequence[NDArray[np.float32]]):
             return None
         files = [str(path.resolve()) for path in self.paths]
         return {"files": files, "layout": self.layout, "key": self.key}
+
+    def identity(self) -> str:
+        """Say what tells the set from others: how many videos, and of which files."""
+        record = self.record()
+        if record is None:
+            return f"{len(self)} videos (..., {self.num_crops}, {self.feature_dim})"
+        digest = hashlib.sha256(json.dumps(record, sort_keys=True).encode())
+        return f"{len(self)} videos, files {digest.hexdigest()[:8]}"
 
     @property
     def _from_files(self) -> bool:

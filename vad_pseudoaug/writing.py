@@ -103,7 +103,10 @@ def check_folder(folder: str | os.PathLike[str]) -> None:
 
     Raises:
         OSError: If it cannot.
+        ValueError: If the path is empty.
     """
+    if not os.fspath(folder):
+        raise ValueError("expected a folder, got an empty path")
     found = Path(folder)
     while not found.exists() and found != found.parent:
         found = found.parent
