@@ -129,3 +129,21 @@ def test_every_gate_has_a_row_with_its_verdict(checked):
         gate.accept in text.get_text()
         for gate, text in zip(gates, axes.texts, strict=True)
     )
+
+
+def test_a_picture_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "new" / "a.png"
+    figure, _ = plots.new_figure()
+    plots.save_figure(figure, path)
+    whole = path.read_bytes()
+    assert whole[-8:-4] == b"IEND"
+
+    def stop(file, **options):
+        file.write_bytes(whole[:100])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(figure, "savefig", stop)
+    with pytest.raises(KeyboardInterrupt):
+        plots.save_figure(figure, path)
+    assert path.read_bytes() == whole
+    assert list(path.parent.iterdir()) == [path]

@@ -20,7 +20,14 @@ from .checkpoint import write_json
 from .extras import require
 from .intervals import Interval, paired_bootstrap
 from .metrics import FrameFigures
-from .plots import new_figure, plot_history, plot_projection, plot_roc, plot_scores
+from .plots import (
+    new_figure,
+    plot_history,
+    plot_projection,
+    plot_roc,
+    plot_scores,
+    save_figure,
+)
 from .protocol import Split, ped2_split
 from .sampler import PseudoVideoSampler
 from .vae import CLASS_NAMES
@@ -168,7 +175,7 @@ def _draw_pictures(
         },
         axes=axes[0, 0],
     )
-    figure.savefig(folder / "roc.png", dpi=120)
+    save_figure(figure, folder / "roc.png")
 
     mixed = [v for v in split.test if 0.2 < v.frame_labels.mean() < 0.9][:3]
     normal = [v for v in split.test if not v.frame_labels.any()][:1]
@@ -183,7 +190,7 @@ def _draw_pictures(
         )
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2)
-    figure.savefig(folder / "scores.png", dpi=120)
+    save_figure(figure, folder / "scores.png")
 
     groups = {
         "real, normal videos": _snippets(split.normal),
@@ -196,11 +203,11 @@ def _draw_pictures(
         groups[f"pseudo {name}"] = made
     figure, axes = new_figure(figsize=(7, 6))
     plot_projection(groups, axes=axes[0, 0])
-    figure.savefig(folder / "features.png", dpi=120)
+    save_figure(figure, folder / "features.png")
 
     figure, axes = new_figure(figsize=(7, 4))
     plot_history(sampler.history, axes=axes[0, 0])
-    figure.savefig(folder / "training.png", dpi=120)
+    save_figure(figure, folder / "training.png")
 
 
 def _snippets(videos: Any) -> NDArray[Any]:

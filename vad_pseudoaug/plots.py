@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from .extras import require
 from .intervals import Interval
 from .metrics import roc_auc, roc_curve
 from .selection import runs_of
+from .writing import atomic_path
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -76,6 +78,12 @@ def plot_roc(
     )
     axes.legend(loc="lower right")
     return axes
+
+
+def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
+    """Write a figure as a picture, whole or not at all."""
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=120)
 
 
 def plot_scores(

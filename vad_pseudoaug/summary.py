@@ -18,7 +18,7 @@ from .checkpoint import atomic_path, write_json
 from .compare import Comparison, Run
 from .intervals import Interval, Resampled, hierarchical_bootstrap, resample
 from .metrics import FrameFigures, Ranking
-from .plots import new_figure, plot_forest, plot_roc
+from .plots import new_figure, plot_forest, plot_roc, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -179,7 +179,7 @@ def write_summary(
         for host in hosts
     }
     figure = draw_forest(found, first)
-    figure.savefig(folder / "forest.png", dpi=120)
+    save_figure(figure, folder / "forest.png")
     split = comparison.data.split(0)
     figure, axes = new_figure(1, len(hosts), figsize=(6 * len(hosts), 6.5))
     for column, host in enumerate(hosts):
@@ -193,7 +193,7 @@ def write_summary(
             title=f"{host}, seed 0 (area under the curve)",
             axes=axes[0, column],
         )
-    figure.savefig(folder / "roc.png", dpi=120)
+    save_figure(figure, folder / "roc.png")
 
 
 def draw_forest(
