@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from vad_pseudoaug import cli_modes, features
 from vad_pseudoaug.cli import main
 
 SMALL = [
@@ -121,3 +122,7 @@ def test_what_is_no_record_is_one_sentence(tmp_path, capsys, content):
 def test_without_videos_the_option_is_named(tmp_path, capsys):
     assert main(["fit", "-o", str(tmp_path / "run")]) == 2
     assert "--normal: expected a list," in capsys.readouterr().err
+
+
+def test_layouts_are_those_of_the_readers():
+    assert cli_modes.LAYOUTS == features.LAYOUTS

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from .cli_modes import HELD_OUT, REPORT, add_modes, answer
+from .cli_modes import HELD_OUT, REPORT, add_layout, add_modes, add_output, answer
 from .cli_parser import seed
 from .writing import check_folder
 
@@ -85,11 +85,7 @@ def add_compare(commands: Any) -> None:
         help="frame labels of the test videos: .npy in a row, a folder of masks, .npz, "
         "UCF-Crime's .txt, .mat",
     )
-    data.add_argument(
-        "--layout",
-        choices=("TD", "TND", "NTD"),
-        help="order of the axes in the files of the lists",
-    )
+    add_layout(data, "order of the axes in the files of the lists")
     data.add_argument(
         "--standardise",
         action="store_true",
@@ -137,9 +133,7 @@ def add_compare(commands: Any) -> None:
         metavar="NUMBER",
         help="runs at a time [1]",
     )
-    compare.add_argument(
-        "-o", "--output", required=True, metavar="FOLDER", help="where to"
-    )
+    add_output(compare, "FOLDER")
     add_modes(compare, dry_run=False)
     compare.set_defaults(run=_compare, goes_on=True)
 

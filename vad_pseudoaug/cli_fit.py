@@ -9,7 +9,16 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .cli_modes import HELD_OUT, REPORT, add_modes, answer, own_device
+from .cli_modes import (
+    HELD_OUT,
+    REPORT,
+    add_device,
+    add_layout,
+    add_modes,
+    add_output,
+    answer,
+    own_device,
+)
 from .cli_parser import seed
 from .recipe import ALTERNATIVES, RECIPES, Recipe
 from .writing import check_folder, write_json
@@ -39,17 +48,16 @@ def add_fit(commands: Any) -> None:
         help="RUN/config.json of another run: its recipe, seed and videos, unless "
         "others are given",
     )
-    fit.add_argument("-o", "--output", required=True, metavar="RUN", help="where to")
+    add_output(fit, "RUN")
     fit.add_argument(
         "--overwrite",
         action="store_true",
         help="replace the run, finished or not, that RUN holds; without it a run of "
         "other choices or videos is refused, and one of the same is left as it is",
     )
-    fit.add_argument(
-        "--layout",
-        choices=("TD", "TND", "NTD"),
-        help="order of the axes in the files (T snippets, N crops, D features); "
+    add_layout(
+        fit,
+        "order of the axes in the files (T snippets, N crops, D features); "
         "default: TD for two axes, TND for three",
     )
     fit.add_argument(
@@ -62,7 +70,7 @@ def add_fit(commands: Any) -> None:
         "instead of stopping at the first; every video is read once more for it",
     )
     fit.add_argument("--recipe", choices=tuple(RECIPES), help="[robust]")
-    fit.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... [cpu]")
+    add_device(fit)
     fit.add_argument("--seed", type=seed, help="[0]")
     add_modes(fit)
     choices = fit.add_argument_group(

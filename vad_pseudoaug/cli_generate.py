@@ -5,7 +5,14 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from .cli_modes import add_modes, answer, own_device
+from .cli_modes import (
+    add_device,
+    add_layout,
+    add_modes,
+    add_output,
+    answer,
+    own_device,
+)
 from .cli_parser import seed
 
 
@@ -20,9 +27,7 @@ def add_generate(commands: Any) -> None:
         "generate ...` or with --rank and --world-size.",
     )
     generate.add_argument("checkpoint", metavar="RUN", help="what `fit` wrote")
-    generate.add_argument(
-        "-o", "--output", required=True, metavar="FOLDER", help="where to"
-    )
+    add_output(generate, "FOLDER")
     generate.add_argument(
         "--per-video",
         type=float,
@@ -31,12 +36,7 @@ def add_generate(commands: Any) -> None:
     )
     generate.add_argument("--normal", metavar="LIST", help="other normal sources")
     generate.add_argument("--abnormal", metavar="LIST", help="other abnormal sources")
-    generate.add_argument(
-        "--layout",
-        default="TND",
-        choices=("TD", "TND", "NTD"),
-        help="order of the axes in the files [TND]",
-    )
+    add_layout(generate, "order of the axes in the files [TND]", default="TND")
     generate.add_argument(
         "--dtype", default="float32", choices=("float32", "float16"), help="[float32]"
     )
@@ -61,9 +61,7 @@ def add_generate(commands: Any) -> None:
         metavar="NUMBER",
         help="number of processes [$WORLD_SIZE, 1]",
     )
-    generate.add_argument(
-        "--device", default="cpu", help="cpu, cuda, cuda:1, ... [cpu]"
-    )
+    add_device(generate)
     generate.add_argument("--seed", type=seed, default=0, help="[0]")
     add_modes(generate)
     generate.set_defaults(run=_generate, goes_on=True)

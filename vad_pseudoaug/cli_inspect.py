@@ -7,6 +7,8 @@ import json
 import sys
 from typing import Any
 
+from .cli_modes import add_layout
+
 
 def add_inspect(commands: Any) -> None:
     """Add the command `inspect`."""
@@ -19,9 +21,7 @@ def add_inspect(commands: Any) -> None:
     inspect.add_argument(
         "path", metavar="PATH", help="a feature file, a folder of them or a list file"
     )
-    inspect.add_argument(
-        "--layout", choices=("TD", "TND", "NTD"), help="order of the axes in the files"
-    )
+    add_layout(inspect, "order of the axes in the files")
     inspect.add_argument(
         "--key", metavar="NAME", help="the features in files of several arrays"
     )
