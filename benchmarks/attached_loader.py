@@ -1,11 +1,13 @@
 """Time and memory of an attached loader, as ratios to the plain loader in one run.
 
     python benchmarks/attached_loader.py [--json] [--videos 238] [--rounds 7]
+    python benchmarks/attached_loader.py --device cuda    # batches train a host there
 
 The host reads each item from a `.npy` file (T, 10, 2048) and pools it to 32 segments as
 RTFM does. Loaders without the library, without a pool and with one are read in rounds
 of random order; the medians of the ratios of a round are printed, and beside them what
-the machine itself can do.
+the machine itself can do. With `--device cuda` each pair of batches, pinned, goes to
+the GPU and through a training step of the RTFM-style example, which a step includes.
 """
 
 from __future__ import annotations
@@ -18,17 +20,21 @@ import random
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from vad_pseudoaug import MultiTaskVAE, PseudoVideoSampler, VAEConfig
 from vad_pseudoaug.adapters import rtfm
+from vad_pseudoaug.examples.rtfm_style import Model
 
 LENGTHS = (45, 200, 450)
+Use = Callable[[list[Tensor]], None]  # what a host does with a pair of batches
 
 
 class Videos:
@@ -68,33 +74,56 @@ def write_videos(folder: Path, num_normal: int, num_abnormal: int) -> list[Video
 
 
 def twins(
-    datasets: list[Videos], num_workers: int, batch_size: int
+    datasets: list[Videos], num_workers: int, options: argparse.Namespace
 ) -> list[DataLoader[Any]]:
     """Make the host's two loaders."""
     return [
         DataLoader(
             dataset,  # type: ignore[arg-type]
-            batch_size=batch_size,
+            batch_size=options.batch_size,
             shuffle=True,
             drop_last=True,
             num_workers=num_workers,
             persistent_workers=num_workers > 0,
+            pin_memory=options.device != "cpu",
         )
         for dataset in datasets
     ]
 
 
-def read(loaders: list[DataLoader[Any]], steps: int) -> float:
-    """Read so many pairs of batches; return the seconds a step."""
+def host_on(options: argparse.Namespace) -> Use:
+    """Return the training step of a host on a GPU; on the CPU nothing is trained."""
+    if options.device == "cpu":
+        return lambda batches: None
+    model = Model(2048, options.batch_size).to(options.device)
+    optimiser = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
+
+    def train(batches: list[Tensor]) -> None:
+        moved = [batch.to(options.device, non_blocking=True) for batch in batches]
+        scores, magnitudes = model(torch.cat(moved))
+        optimiser.zero_grad()
+        (scores.mean() + magnitudes.mean()).backward()
+        optimiser.step()
+
+    return train
+
+
+def read(loaders: list[DataLoader[Any]], steps: int, use: Use) -> float:
+    """Read and use so many pairs of batches; return the seconds a step."""
     start = time.perf_counter()
     streams: list[Any] = [iter(loader) for loader in loaders]
     for _ in range(steps):
+        batches = []
         for number, loader in enumerate(loaders):
             try:
-                next(streams[number])
+                batch = next(streams[number])
             except StopIteration:
                 streams[number] = iter(loader)
-                next(streams[number])
+                batch = next(streams[number])
+            batches.append(batch[0])
+        use(batches)
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
     return (time.perf_counter() - start) / steps
 
 
@@ -131,6 +160,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     num_abnormal = max(options.batch_size, options.videos * 63 // 238)
     datasets = write_videos(folder, options.videos - num_abnormal, num_abnormal)
     sampler = PseudoVideoSampler(MultiTaskVAE(VAEConfig(2048)))
+    use = host_on(options)
     figures: dict[str, Any] = {
         "videos": options.videos,
         "batch_size": options.batch_size,
@@ -147,7 +177,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         }
         loaders = {}
         for kind, how in kinds.items():
-            loaders[kind] = twins(datasets, num_workers, options.batch_size)
+            loaders[kind] = twins(datasets, num_workers, options)
             if how is not None:
                 before = resident()
                 start = time.perf_counter()
@@ -163,7 +193,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         times: dict[str, list[float]] = {kind: [] for kind in kinds}
         for number in range(options.rounds + 1):
             for kind in random.sample(sorted(kinds), len(kinds)):
-                taken = read(loaders[kind], options.steps)
+                taken = read(loaders[kind], options.steps, use)
                 if number:  # the first round is for warming up
                     times[kind].append(taken)
         for kind, taken in times.items():
@@ -182,6 +212,7 @@ def main() -> None:
     """Print the table, or JSON."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--device", default="cpu", help="of the host: cpu or cuda")
     parser.add_argument("--videos", type=int, default=238)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=7)

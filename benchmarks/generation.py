@@ -1,6 +1,7 @@
 """Pseudo videos of 10 x 32 segments a second, against their products and peers.
 
     python benchmarks/generation.py [--json]      # pythae: pip install pythae
+    python benchmarks/generation.py --device cuda --precision tf32
 
 In each round come, in random order, for pseudo abnormal videos (half of the segments
 are generated) and for pseudo normal ones (all are): `sample` on batches of videos and
@@ -22,13 +23,13 @@ import os
 import random
 import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from devices import add_device, chosen, name, product_dtype, seconds
 from peers import pythae_vae
 from torch import Tensor
 
@@ -40,14 +41,20 @@ LIMIT = "products alone"
 Way = tuple[Callable[[], Any], int]  # what runs, and how many snippets it makes
 
 
-def products(rows: int, config: VAEConfig, *, encode: bool = True) -> Way:
+def products(
+    rows: int, config: VAEConfig, place: dict[str, Any], *, encode: bool = True
+) -> Way:
     """Return the products that so many rows need."""
     widths = (config.feature_dim, *config.hidden_dims)
     pairs = list(itertools.pairwise((config.latent_dim, *reversed(widths))))
     if encode:
         pairs += [*itertools.pairwise(widths), *[(widths[-1], config.latent_dim)] * 2]
     calls = [
-        (torch.rand(rows, a), torch.rand(b, a).t(), torch.empty(rows, b))
+        (
+            torch.rand(rows, a, **place),
+            torch.rand(b, a, **place).t(),
+            torch.empty(rows, b, **place),
+        )
         for a, b in pairs
     ]
 
@@ -71,12 +78,12 @@ def snippet_loop(sampler: PseudoVideoSampler, video: Tensor, label: int) -> Way:
     return run, len(snippets)
 
 
-def pythae_sampler(config: VAEConfig, rows: int) -> Way | None:
+def pythae_sampler(config: VAEConfig, rows: int, device: str) -> Way | None:
     """Return pythae's sampler of a decoder of the same widths."""
     try:
         from pythae.samplers import NormalSampler
 
-        model = pythae_vae(config)
+        model = pythae_vae(config).to(device)
     except ImportError:
         return None
     sampler = NormalSampler(model=model)
@@ -108,24 +115,26 @@ def smote() -> Way | None:
 def ways_of(options: argparse.Namespace, label: int) -> dict[str, Way]:
     """Return all ways to make snippets of a class."""
     config = VAEConfig(FEATURE_DIM)
-    sampler = PseudoVideoSampler(MultiTaskVAE(config))
+    sampler = PseudoVideoSampler(MultiTaskVAE(config, device=options.device))
+    place = {"device": options.device, "dtype": product_dtype(options)}
     shape = (options.videos, NUM_CROPS, NUM_SEGMENTS, FEATURE_DIM)
-    videos = torch.rand(shape, generator=make_generator(0)) ** 4
+    on_cpu = torch.rand(shape, generator=make_generator(0)) ** 4
+    videos = on_cpu.to(options.device)
     changed = NUM_CROPS * NUM_SEGMENTS // (1 if label == 0 else 2)
     rows = options.videos * changed
     ways: dict[str, Way | None] = {
-        LIMIT: products(rows, config),
+        LIMIT: products(rows, config, place),
         f"sample, {options.videos} videos": (
             lambda: sampler.sample(videos, label=label),
             rows,
         ),
         "sample, 1 video": (lambda: sampler.sample(videos[0], label=label), changed),
         "a snippet a call": snippet_loop(sampler, videos[0], label),
-        "decoding products alone": products(rows, config, encode=False),
-        "pythae's sampler": pythae_sampler(config, rows),
+        "decoding products alone": products(rows, config, place, encode=False),
+        "pythae's sampler": pythae_sampler(config, rows, options.device),
         "SMOTE": smote(),
     }
-    return {name: way for name, way in ways.items() if way is not None}
+    return {key: way for key, way in ways.items() if way is not None}
 
 
 def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -133,22 +142,21 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
     table = []
     for label, kind in ((1, "pseudo abnormal"), (0, "pseudo normal")):
         ways = ways_of(options, label)
-        rates: dict[str, list[float]] = {name: [] for name in ways}
+        rates: dict[str, list[float]] = {way: [] for way in ways}
         for number in range(options.rounds + 1):
-            for name in random.sample(sorted(ways), len(ways)):
-                run, made = ways[name]
-                start = time.perf_counter()
-                run()
+            for way in random.sample(sorted(ways), len(ways)):
+                run, made = ways[way]
+                taken = seconds(run, options.device)
                 if number:  # the first round is for warming up
-                    rates[name].append(made / (time.perf_counter() - start))
+                    rates[way].append(made / taken)
         ours = f"sample, {options.videos} videos"
-        for name, own in rates.items():
+        for way, own in rates.items():
             share = [a / b for a, b in zip(own, rates[LIMIT], strict=True)]
             faster = [a / b for a, b in zip(rates[ours], own, strict=True)]
             table.append(
                 {
                     "kind": kind,
-                    "way": name,
+                    "way": way,
                     "snippets_per_second": statistics.median(own),
                     "share_of_limit": statistics.median(share),
                     "range": [min(share), max(share)],
@@ -164,12 +172,11 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--videos", type=int, default=16, help="in a batch")
-    parser.add_argument("--threads", type=int, help="of torch [all cores]")
+    add_device(parser)
     options = parser.parse_args()
-    torch.set_num_threads(options.threads or torch.get_num_threads())
     os.environ["TQDM_DISABLE"] = "1"
     logging.disable(logging.WARNING)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, chosen(options):
         os.chdir(Path(folder))  # pythae's sampler writes where it is
         table = measure(options)
         os.chdir("/")
@@ -177,6 +184,7 @@ def main() -> None:
         print(json.dumps(table, indent=2))
         return
     print(
+        f"{name(options)}, {options.videos} videos a call\n"
         f"{'':<16} {'':<26}{'snippets/s':>11}{'of the limit':>14}   range"
         "         ours is faster"
     )

@@ -1,6 +1,7 @@
 """Training snippets a second, against the products of its layers and pythae's trainer.
 
     python benchmarks/training.py [--json]        # pythae: pip install pythae
+    python benchmarks/training.py --device cuda --precision tf32 --videos 480
 
 Videos of one crop `(T, 2048)` lie in files and are read anew in each epoch. In each
 round come, in random order: an epoch of `train_vae` in mixed batches, reading included;
@@ -28,12 +29,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from devices import add_device, chosen, name, product_dtype, seconds
 from peers import pythae_vae
 from torch import Tensor
 
 from vad_pseudoaug import MultiTaskVAE, Recipe, VAEConfig, VideoSet
 from vad_pseudoaug.selection import select_above
-from vad_pseudoaug.training import train_vae
+from vad_pseudoaug.training import VIDEOS_PER_CLASS, train_vae
 
 FEATURE_DIM, LENGTH = 2048, 128
 OURS, LIMIT, PEER = "vad_pseudoaug", "products alone", "pythae, batches of {}"
@@ -48,7 +50,9 @@ def write_videos(folder: Path, count: int) -> list[Path]:
     return files
 
 
-def products(batch_size: int, config: VAEConfig) -> Callable[[], None]:
+def products(
+    batch_size: int, config: VAEConfig, place: dict[str, Any]
+) -> Callable[[], None]:
     """Return the products of one step: forward, and the two gradients of each layer."""
     widths = (config.feature_dim, *config.hidden_dims)
     back = (config.latent_dim, *reversed(widths))
@@ -57,7 +61,8 @@ def products(batch_size: int, config: VAEConfig) -> Callable[[], None]:
     layers += [(batch_size // 2, *pair) for pair in itertools.pairwise(back)] * 2
     calls: list[tuple[Tensor, Tensor, Tensor]] = []
     for number, (rows, width, out) in enumerate(layers):
-        x, y, w = torch.rand(rows, width), torch.rand(rows, out), torch.rand(out, width)
+        shapes = ((rows, width), (rows, out), (out, width))
+        x, y, w = (torch.rand(shape, **place) for shape in shapes)
         calls += [(x, w.t(), torch.empty_like(y)), (y.t(), x, torch.empty_like(w))]
         if number:  # nobody asks for the gradient of the features
             calls.append((y, w, torch.empty_like(x)))
@@ -70,7 +75,7 @@ def products(batch_size: int, config: VAEConfig) -> Callable[[], None]:
 
 
 def pythae_epoch(
-    snippets: Tensor, batch_size: int, config: VAEConfig, folder: Path
+    snippets: Tensor, batch_size: int, config: VAEConfig, folder: Path, device: str
 ) -> Callable[[], None] | None:
     """Return an epoch of pythae's trainer; None where it is not installed."""
     try:
@@ -89,7 +94,7 @@ def pythae_epoch(
             num_epochs=1,
             per_device_train_batch_size=batch_size,
             optimizer_cls="Adam",
-            no_cuda=True,
+            no_cuda=device == "cpu",
         ),
     )
     trainer.prepare_training()
@@ -127,8 +132,9 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         epochs=1,
     )
     selection = select_above([np.ones(LENGTH)] * len(abnormal))
-    model = MultiTaskVAE(config)
-    step = products(options.batch_size, config)
+    model = MultiTaskVAE(config, device=options.device)
+    place = {"device": options.device, "dtype": product_dtype(options)}
+    step = products(options.batch_size, config, place)
 
     def limit() -> None:
         for _ in range(steps):
@@ -140,24 +146,23 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     }
     snippets = torch.cat([torch.from_numpy(np.load(file)) for file in files])
     for size in (options.batch_size, 64):
-        peer = pythae_epoch(snippets, size, config, folder)
+        peer = pythae_epoch(snippets, size, config, folder, options.device)
         if peer is not None:
             ways[PEER.format(size)] = peer
     times: dict[str, list[float]] = {way: [] for way in ways}
     for number in range(options.rounds + 1):
         for way in random.sample(sorted(ways), len(ways)):
-            start = time.perf_counter()
-            ways[way]()
+            taken = seconds(ways[way], options.device)
             if number:  # the first round is for warming up
-                times[way].append(time.perf_counter() - start)
+                times[way].append(taken)
     rows = []
-    for way, taken in times.items():
-        share = [a / b for a, b in zip(times[LIMIT], taken, strict=True)]
-        faster = [a / b for a, b in zip(taken, times[OURS], strict=True)]
+    for way, own in times.items():
+        share = [a / b for a, b in zip(times[LIMIT], own, strict=True)]
+        faster = [a / b for a, b in zip(own, times[OURS], strict=True)]
         rows.append(
             {
                 "way": way,
-                "snippets_per_second": num_snippets / statistics.median(taken),
+                "snippets_per_second": num_snippets / statistics.median(own),
                 "share_of_limit": statistics.median(share),
                 "range": [min(share), max(share)],
                 "ours_faster": statistics.median(faster),
@@ -165,7 +170,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         )
     return {
         "batch_size": options.batch_size,
-        "threads": torch.get_num_threads(),
+        "place": name(options),
         "read_gb_s": read_bandwidth(),
         "rows": rows,
     }
@@ -178,17 +183,18 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--batch-size", type=int, default=1024)
     parser.add_argument("--videos", type=int, default=80)
-    parser.add_argument("--threads", type=int, help="of torch [all cores]")
+    add_device(parser)
     options = parser.parse_args()
-    torch.set_num_threads(options.threads or torch.get_num_threads())
-    with tempfile.TemporaryDirectory() as folder:
+    if options.batch_size > (most := 2 * VIDEOS_PER_CLASS * LENGTH):
+        parser.error(f"--batch-size: {most} snippets at most are drawn of these videos")
+    with tempfile.TemporaryDirectory() as folder, chosen(options):
         figures = measure(options, Path(folder))
     if options.json:
         print(json.dumps(figures, indent=2))
         return
     print(
-        f"batches of {figures['batch_size']}, {figures['threads']} threads, memory is "
-        f"read at {figures['read_gb_s']:.0f} GB/s\n"
+        f"batches of {figures['batch_size']}, {figures['place']}, memory is read at "
+        f"{figures['read_gb_s']:.0f} GB/s\n"
         f"{'':<24}{'snippets/s':>11}{'of the limit':>14}   range         ours is faster"
     )
     for row in figures["rows"]:

@@ -1,6 +1,7 @@
 """Choices of loss, training and selection past the paper, each against an oracle."""
 
 import math
+import threading
 import warnings
 
 import numpy as np
@@ -13,9 +14,10 @@ from vad_pseudoaug.fitting import new_vae
 from vad_pseudoaug.losses import kl_by_unit, with_free_bits
 from vad_pseudoaug.randomness import make_generator
 from vad_pseudoaug.selection import Selection, select_above, select_ranked
-from vad_pseudoaug.training import _Feed, learning_rate, train_vae, warm_up
+from vad_pseudoaug.training import _Batch, _Feed, learning_rate, train_vae, warm_up
 
 NOBODY = Selection((), ())
+TINY = MultiTaskVAE(VAEConfig(4, (8,), 2))
 
 
 def small(**options):
@@ -226,7 +228,7 @@ def test_held_out_videos_never_train(videos):
     normal, abnormal = (VideoSet(own, name=str(i)) for i, own in enumerate(videos))
     selection = select_above([np.linspace(0, 1, v.shape[1]) for v in abnormal])
     recipe = Recipe.named(validation_share=0.25)
-    feed = _Feed(normal, abnormal, selection, recipe, 0)
+    feed = _Feed(TINY, normal, abnormal, selection, recipe, 0)
     trained = {batch.title for batch in feed.epoch(make_generator(0))}
     held_out = {batch.title for batch in feed.held_out(make_generator(0))}
     assert len(held_out) == 4
@@ -240,7 +242,8 @@ def test_a_mixed_batch_has_several_videos_of_each_class():
     abnormal = [np.full((1, 30, 4), 100 + i, np.float32) for i in range(3)]
     masks = tuple(np.arange(30) < 25 for _ in abnormal)
     recipe = Recipe.named(batching="mixed", batch_size=96, steps_per_epoch=7)
-    feed = _Feed(VideoSet(normal), VideoSet(abnormal), Selection(masks, ()), recipe, 0)
+    sets = (VideoSet(normal), VideoSet(abnormal))
+    feed = _Feed(TINY, *sets, Selection(masks, ()), recipe, 0)
     batches = list(feed.epoch(make_generator(0)))
     assert len(batches) == len(feed) == 7
     for batch in batches:
@@ -258,15 +261,50 @@ def test_soft_weights_are_frequencies():
     video = np.arange(6, dtype=np.float32)[None, :, None].repeat(2, axis=2)
     masks = (np.array([False, True, True, False, True, False]),)
     weights = (np.array([9, 1, 2, 9, 5, 9], np.float32),)
-    feed = _Feed(
-        VideoSet([video]), VideoSet([video]), Selection(masks, (), weights), Recipe(), 0
-    )
+    sets = (VideoSet([video]), VideoSet([video]))
+    feed = _Feed(TINY, *sets, Selection(masks, (), weights), Recipe(), 0)
     generator, times = make_generator(0), np.zeros(6)
     for _ in range(1000):
         times += np.bincount(feed._draw(1, 0, 6, 3, generator), minlength=6)
     np.testing.assert_allclose(
         times / times.sum(), [0, 1 / 8, 2 / 8, 0, 5 / 8, 0], atol=0.03
     )
+
+
+@pytest.mark.parametrize("batching", ["video", "mixed"])
+def test_batches_that_are_read_ahead_are_the_same(
+    videos, tmp_path, monkeypatch, batching
+):
+    sets = []
+    for name, own in zip("na", videos, strict=True):
+        files = [tmp_path / f"{name}{number}.npy" for number in range(len(own))]
+        for file, video in zip(files, own, strict=True):
+            np.save(file, video.transpose(1, 0, 2))
+        sets.append(VideoSet(files))
+    selection = select_above([np.linspace(0, 1, v.shape[1]) for v in sets[1]])
+    recipe = Recipe.named(batching=batching, batch_size=20, steps_per_epoch=5)
+    monkeypatch.setattr(_Batch, "pinned", lambda self: self)  # that needs a GPU
+
+    def read(ahead):
+        feed = _Feed(TINY, *sets, selection, recipe, 0)
+        assert not feed._reads_ahead  # as the model is on the CPU
+        feed._reads_ahead = ahead
+        return feed.epoch(make_generator(0))
+
+    plain, ahead = list(read(False)), list(read(True))
+    assert len(plain) == len(ahead) > 4
+    for one, other in zip(plain, ahead, strict=True):
+        assert one.title == other.title
+        for name in ("features", "labels", "noise"):
+            assert torch.equal(getattr(one, name), getattr(other, name))
+    # Stopped in the middle, or where a file is lost, no thread stays.
+    batches = read(True)
+    next(batches)
+    batches.close()
+    files[0].unlink()
+    with pytest.raises(FileNotFoundError):
+        list(read(True))
+    assert threading.active_count() == 1
 
 
 def test_ranked_snippets_are_the_highest_above_the_guard():

@@ -151,6 +151,17 @@ def test_each_class_trains_its_own_decoder_only(vae):
     assert all(p.grad.abs().sum() > 0 for p in vae.decoders[0].parameters())
 
 
+def test_the_noise_may_be_given_in_place_of_a_generator(vae):
+    features, labels = torch.rand(5, 12), torch.tensor([1, 0, 1, 1, 0])
+    noise = torch.randn(5, 4, generator=torch.Generator().manual_seed(5))
+    given = vae.loss(features, labels, noise=noise)
+    drawn = vae.loss(features, labels, generator=torch.Generator().manual_seed(5))
+    assert torch.equal(given.total, drawn.total)
+    for options in ({}, {"noise": noise, "generator": torch.Generator()}):
+        with pytest.raises(TypeError, match="either a generator or noise"):
+            vae.loss(features, labels, **options)
+
+
 def test_translate_uses_the_decoder_of_the_other_class(vae):
     features = torch.rand(4, 12)
     mean, log_var = vae.encode(features)

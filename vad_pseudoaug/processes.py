@@ -15,6 +15,10 @@ from datetime import timedelta
 from typing import Any, NamedTuple
 
 import torch
+
+# Before any group is made: its functions hold the group that there is when they are
+# imported (by an optimiser, late), and one that is held to the end aborts the exit.
+import torch.distributed.nn
 from safetensors.torch import load, save
 from torch import Tensor, distributed, nn
 from torch.distributed import distributed_c10d
@@ -82,18 +86,14 @@ class Processes:
 
 
 class Part(NamedTuple):
-    """The rows of a batch that are a process's own.
+    """What a process's own rows of a batch are a part of.
 
     Attributes:
-        rows: `(M,)` int64, their numbers in the whole batch.
-        size: Number of rows of the whole batch.
-        counts: `(2,)` int64, how many of them are normal and abnormal.
+        counts: How many rows of the whole batch are normal and abnormal.
         processes: Who has the others.
     """
 
-    rows: Tensor
-    size: int
-    counts: Tensor
+    counts: tuple[int, int]
     processes: Processes
 
     def total(self, own: Tensor) -> Tensor:

@@ -195,16 +195,15 @@ class PseudoVideoSampler(SnippetMaker):
                 f"{lengths.tolist()}"
             )
         generator = generator or self.generator
-        mask = torch.zeros(
-            (num_videos, num_snippets), dtype=torch.bool, device=batch.device
-        )
+        mask = torch.zeros((num_videos, num_snippets), dtype=torch.bool, device="cpu")
         plans, bases = [], []
         for video, length in enumerate(lengths.tolist()):
             plan = self._plan(length, [batch[video, :, :length]], label, generator)
-            mask[video, plan.where.to(mask.device)] = True
+            mask[video, plan.where.cpu()] = True
             plans.append(plan)
             base = self._base(batch[video, :, :length], plan, label, generator)
             bases += [] if base is None else [base]
+        mask = mask.to(batch.device)
         source = batch.transpose(1, 2)[mask]  # (M, N, D)
         base = torch.cat(bases, dim=1).transpose(0, 1) if bases else source
         made = self._generate(source, base, plans, label)

@@ -7,6 +7,7 @@ import math
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -89,7 +90,7 @@ def train_vae(
         return []
     model.train()
     optimiser = _adam(model, recipe.lr)
-    feed = _Feed(normal, abnormal, selection, recipe, seed, processes)
+    feed = _Feed(model, normal, abnormal, selection, recipe, seed, processes)
     run = _run(recipe, seed, normal, abnormal)
     run["selected"] = selection.to_dict()
     best = _Best(recipe.patience)
@@ -116,10 +117,10 @@ def train_vae(
                 for group in optimiser.param_groups:
                     group["lr"] = lr
                 generator = make_generator(seed, epoch)
-                terms = torch.zeros(4, dtype=torch.float64, device="cpu")
-                counts = torch.zeros(2, dtype=torch.float64, device="cpu")
+                terms = np.zeros((2, 2))  # reconstruction and divergence, by class
+                counts = np.zeros(2)
                 for batch in feed.epoch(generator):
-                    loss = batch.loss(model, generator, kl_weight)
+                    loss = batch.loss(model, kl_weight)
                     # All at once: each copy from a GPU waits for it.
                     joint, *values = torch.stack(loss).detach().double().tolist()
                     if not math.isfinite(joint):
@@ -133,11 +134,10 @@ def train_vae(
                     if processes is not None:
                         processes.add_gradients(model.parameters())
                     optimiser.step()
-                    own = torch.tensor(values, dtype=torch.float64, device="cpu")
-                    terms += own * batch.counts.repeat(2)
+                    terms += np.reshape(values, (2, 2)) * batch.counts
                     counts += batch.counts
                     step(loss=joint, epoch=epoch + 1)
-                means = (terms / counts.repeat(2).clamp(min=1)).tolist()
+                means = (terms / np.maximum(counts, 1)).ravel().tolist()
                 entry = {"lr": lr, **dict(zip(TERMS, means, strict=True))}
                 if recipe.validation_share:
                     entry["validation"] = _validate(model, feed, seed)
@@ -185,9 +185,7 @@ def _validate(model: MultiTaskVAE, feed: _Feed, seed: int) -> float:
     """Return the joint loss of the held-out videos, the same noise in each epoch."""
     model.eval()
     generator = make_generator(seed, 3)
-    losses = [
-        batch.loss(model, generator).total.item() for batch in feed.held_out(generator)
-    ]
+    losses = [batch.loss(model).total.item() for batch in feed.held_out(generator)]
     model.train()
     return sum(losses) / len(losses)
 
@@ -229,25 +227,30 @@ class _Batch(NamedTuple):
     Attributes:
         features: Own rows, `(M, D)`: of several processes each has some.
         labels: The class of each, `(M,)`, normal ones first.
-        counts: `(2,)` int64, how many rows of each class all processes have.
+        noise: `(M, latent)`, their latent noise.
+        counts: How many rows of each class all processes have.
         title: Where they are from.
-        part: Which rows they are; None in a single process.
+        part: What they are a part of; None in a single process.
     """
 
     features: Tensor
     labels: Tensor
-    counts: Tensor
+    noise: Tensor
+    counts: tuple[int, int]
     title: str
     part: Part | None
 
-    def loss(
-        self, model: MultiTaskVAE, generator: torch.Generator, kl_weight: float = 1.0
-    ) -> VAELoss:
+    def pinned(self) -> _Batch:
+        """Return the batch where a GPU fetches it from without waiting."""
+        pinned = (self.features.pin_memory(), self.noise.pin_memory())
+        return self._replace(features=pinned[0], noise=pinned[1])
+
+    def loss(self, model: MultiTaskVAE, kl_weight: float = 1.0) -> VAELoss:
         weight = model.mean_head.weight
         return model.loss(
-            self.features.to(weight),
-            self.labels.to(weight.device),
-            generator=generator,
+            self.features.to(weight, non_blocking=True),
+            self.labels,
+            noise=self.noise.to(weight, non_blocking=True),
             kl_weight=kl_weight,
             part=self.part,
         )
@@ -270,10 +273,14 @@ class _Piece(NamedTuple):
 
 
 class _Feed:
-    """Gives the batches of an epoch: of one video each, or mixed over videos."""
+    """Gives the batches of an epoch: of one video each, or mixed over videos.
+
+    All that is random in a batch is drawn with it, so one can be read ahead.
+    """
 
     def __init__(
         self,
+        model: MultiTaskVAE,
         normal: VideoSet,
         abnormal: VideoSet | None,
         selection: Selection,
@@ -281,6 +288,11 @@ class _Feed:
         seed: int,
         processes: Processes | None = None,
     ):
+        self._latent_dim = model.config.latent_dim
+        self._dtype = model.mean_head.weight.dtype
+        self._reads_ahead = model.mean_head.weight.is_cuda and all(
+            videos.paths is not None for videos in (normal, abnormal or normal)
+        )
         self._processes = processes
         self._sets = (normal, normal if abnormal is None else abnormal)
         self._masks, self._weights = selection.masks, selection.weights
@@ -313,7 +325,15 @@ class _Feed:
         return sum(map(len, self._videos))
 
     def epoch(self, generator: torch.Generator) -> Iterator[_Batch]:
-        """Give the batches of one epoch, drawn from `generator`."""
+        """Give the batches of one epoch, drawn from `generator`.
+
+        For a GPU the next one is read from its files while one is in use. A host's
+        dataset is not: it need not bear threads.
+        """
+        batches = self._epoch(generator)
+        return _ahead(batches) if self._reads_ahead else batches
+
+    def _epoch(self, generator: torch.Generator) -> Iterator[_Batch]:
         if self._recipe.batching == "mixed":
             for _ in range(self._recipe.steps_per_epoch):
                 yield self._mixed(generator)
@@ -328,7 +348,7 @@ class _Feed:
 
     def _single(self, label: int, index: int, generator: torch.Generator) -> _Batch:
         piece = self._piece(label, index, self._recipe.max_snippets, generator)
-        return self._batch([piece], self._sets[label].title(index))
+        return self._batch([piece], self._sets[label].title(index), generator)
 
     def _mixed(self, generator: torch.Generator) -> _Batch:
         """Draw as many snippets of each class, of up to 8 videos of each."""
@@ -342,23 +362,33 @@ class _Feed:
             for number in order[:count].tolist():
                 turn = len(pieces)
                 pieces.append(self._piece(label, videos[number], each, generator, turn))
-        return self._batch(pieces, "a mixed batch")
+        return self._batch(pieces, "a mixed batch", generator)
 
-    def _batch(self, pieces: Sequence[_Piece], title: str) -> _Batch:
+    def _batch(
+        self, pieces: Sequence[_Piece], title: str, generator: torch.Generator
+    ) -> _Batch:
         features = [torch.from_numpy(piece.features) for piece in pieces]
         labels = np.repeat([p.label for p in pieces], [len(p.rows) for p in pieces])
         sizes = [piece.size for piece in pieces]
-        counts = np.bincount([p.label for p in pieces], sizes, 2).astype(np.int64)
+        normal, abnormal = np.bincount([p.label for p in pieces], sizes, 2).tolist()
+        counts = (int(normal), int(abnormal))
+        noise = torch.randn(
+            (sum(sizes), self._latent_dim),
+            generator=generator,
+            device=generator.device,
+            dtype=self._dtype,
+        )
         part = None
         if self._processes is not None:
+            part = Part(counts, self._processes)
             starts = np.cumsum([0, *sizes[:-1]])
             rows = [p.rows + start for p, start in zip(pieces, starts, strict=True)]
-            numbers = torch.from_numpy(np.concatenate(rows))
-            part = Part(numbers, sum(sizes), torch.from_numpy(counts), self._processes)
+            noise = noise[torch.from_numpy(np.concatenate(rows))]
         return _Batch(
             features[0] if len(features) == 1 else torch.cat(features),
             torch.from_numpy(labels),
-            torch.from_numpy(counts),
+            noise,
+            counts,
             title,
             part,
         )
@@ -416,6 +446,20 @@ class _Feed:
             order = torch.randperm(len(numbers), generator=generator, device="cpu")
             numbers = numbers[order[:max_snippets].numpy()]
         return numbers
+
+
+def _ahead(batches: Iterator[_Batch]) -> Iterator[_Batch]:
+    """Give batches for a GPU; a thread reads the next one meanwhile."""
+
+    def read() -> _Batch | None:
+        batch = next(batches, None)
+        return None if batch is None else batch.pinned()
+
+    with ThreadPoolExecutor(1) as reader:
+        coming = reader.submit(read)
+        while (batch := coming.result()) is not None:
+            coming = reader.submit(read)
+            yield batch
 
 
 def _get_state(

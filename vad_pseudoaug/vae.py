@@ -6,7 +6,7 @@ import itertools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -211,22 +211,14 @@ class MultiTaskVAE(nn.Module):
         log_var: Tensor,
         *,
         generator: torch.Generator,
-        part: Part | None = None,
     ) -> Tensor:
         """Draw z from N(mean, exp(log_var)): `(M, latent)`.
 
-        The noise is drawn where `generator` lives and moved to the weights' device. Of
-        a part of a batch, it is what the rows have in the whole batch.
+        The noise is drawn where `generator` lives and moved to the weights' device.
         """
-        size = len(mean) if part is None else part.size
         noise = torch.randn(
-            (size, mean.shape[1]),
-            generator=generator,
-            device=generator.device,
-            dtype=mean.dtype,
+            mean.shape, generator=generator, device=generator.device, dtype=mean.dtype
         )
-        if part is not None:
-            noise = noise[part.rows]
         return reparameterise(mean, log_var, noise.to(mean.device))
 
     def translate(
@@ -252,22 +244,23 @@ class MultiTaskVAE(nn.Module):
         features: Tensor,
         labels: Tensor,
         *,
-        generator: torch.Generator,
-        part: Part | None = None,
+        generator: torch.Generator | None = None,
+        noise: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Reconstruct each snippet by the decoder of its own class only.
 
         Args:
             features: `(M, D)`.
-            labels: `(M,)`, 0 or 1.
+            labels: `(M,)`, 0 or 1. On the CPU, a GPU need not wait for them.
             generator: Source of the latent noise.
-            part: Which rows of a larger batch these are; None is all.
+            noise: `(M, latent)`, standard normal, in place of a generator.
 
         Returns:
             Reconstruction `(M, D)`, mean and log-variance `(M, latent)`.
 
         Raises:
             ValueError: If the shapes are others.
+            TypeError: If there is neither a generator nor noise, or both.
         """
         if features.ndim != 2 or features.shape[1] != self.config.feature_dim:
             raise ValueError(
@@ -278,30 +271,30 @@ class MultiTaskVAE(nn.Module):
             raise ValueError(
                 f"labels: expected shape ({len(features)},), got {tuple(labels.shape)}"
             )
+        if (generator is None) == (noise is None):
+            raise TypeError("expected either a generator or noise")
         mean, log_var = self.encode(features)
-        z = self.sample_latent(mean, log_var, generator=generator, part=part)
-        num_normal = int((labels == NORMAL).sum())
-        order = None
-        if bool((labels[:num_normal] != NORMAL).any()):
-            order = labels.argsort(stable=True)
-            z = z[order]
+        if noise is not None:
+            z = reparameterise(mean, log_var, noise.to(mean.device))
+        else:
+            assert generator is not None
+            z = self.sample_latent(mean, log_var, generator=generator)
+        classes = _Classes.of(labels)
         parts = [
             self.decode(rows, label)
-            for label, rows in ((NORMAL, z[:num_normal]), (ABNORMAL, z[num_normal:]))
+            for label, rows in enumerate(classes.split(z))
             if len(rows)
         ]
-        # Batches of the training are in order: nothing is copied to and fro.
         reconstruction = parts[0] if len(parts) == 1 else torch.cat(parts or [features])
-        if order is not None:
-            reconstruction = reconstruction[order.argsort()]
-        return reconstruction, mean, log_var
+        return classes.restore(reconstruction), mean, log_var
 
     def loss(
         self,
         features: Tensor,
         labels: Tensor,
         *,
-        generator: torch.Generator,
+        generator: torch.Generator | None = None,
+        noise: Tensor | None = None,
         kl_weight: float = 1.0,
         part: Part | None = None,
     ) -> VAELoss:
@@ -318,15 +311,16 @@ class MultiTaskVAE(nn.Module):
 
         Args:
             features: `(M, D)`.
-            labels: `(M,)`, 0 or 1.
+            labels: See `forward`, as for `generator` and `noise`.
             generator: Source of the latent noise.
+            noise: In its place.
             kl_weight: Factor on alpha, for a warm-up.
-            part: Which rows of a batch these are that several processes share. The
-                terms are then those of the whole batch, in each process, and its
-                gradients those of its own rows: their sum is the whole gradient.
+            part: Of what whole these rows are, a batch that several processes share.
+                The terms are then those of the whole batch, in each process, and the
+                gradients those of the own rows: their sum is the whole gradient.
         """
         reconstruction, mean, log_var = self(
-            features, labels, generator=generator, part=part
+            features, labels, generator=generator, noise=noise
         )
         config = self.config
         reduction = "sum" if config.variance == "fitted" else config.reduction
@@ -334,17 +328,13 @@ class MultiTaskVAE(nn.Module):
         if config.standardise:
             error = error / self.feature_scale.square()
         kl = kl_by_unit(mean, log_var)
-        masks = [labels == label for label in (NORMAL, ABNORMAL)]
-        counts = [mask.sum() for mask in masks]
-        sums = [own[mask].sum() for own in (error, kl) for mask in masks]
+        classes = _Classes.of(labels)
+        counts = classes.counts if part is None else part.counts
+        sums = [rows.sum() for own in (error, kl) for rows in classes.split(own)]
         if part is not None:
-            counts = list(part.counts.to(labels.device))
             sums = list(part.total(torch.stack(sums)))
         errors, divergences = (
-            [
-                total / count.clamp(min=1)
-                for total, count in zip(of, counts, strict=True)
-            ]
+            [total / max(count, 1) for total, count in zip(of, counts, strict=True)]
             for of in (sums[:2], sums[2:])
         )
         if config.variance == "fitted":
@@ -353,19 +343,17 @@ class MultiTaskVAE(nn.Module):
             total = errors[0] + errors[1]
         counted = divergences
         if config.free_bits:
-            by_unit = [kl[mask].sum(dim=0) for mask in masks]
+            by_unit = [rows.sum(dim=0) for rows in classes.split(kl)]
             if part is not None:
                 by_unit = list(part.total(torch.stack(by_unit)))
             counted = [
-                with_free_bits(own, int(count), config.free_bits)
+                with_free_bits(own, count, config.free_bits)
                 for own, count in zip(by_unit, counts, strict=True)
             ]
         total = total + config.alpha * kl_weight * (counted[0] + counted[1])
         return VAELoss(total, *errors, *divergences)
 
-    def _fitted_loss(
-        self, errors: Sequence[Tensor], counts: Sequence[Tensor]
-    ) -> Tensor:
+    def _fitted_loss(self, errors: Sequence[Tensor], counts: Sequence[int]) -> Tensor:
         """Sum the log-likelihoods of the classes that are there."""
         total = errors[0].new_zeros(())
         for label, (error, count) in enumerate(zip(errors, counts, strict=True)):
@@ -449,6 +437,38 @@ def split_tensors(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]
         else:
             parts.setdefault("", {})[name] = tensor
     return parts
+
+
+class _Classes(NamedTuple):
+    """Which rows of a batch are of which class.
+
+    Attributes:
+        counts: How many are normal and abnormal.
+        order: `(M,)`, the rows' numbers, normal ones first; None where they are so.
+    """
+
+    counts: tuple[int, int]
+    order: Tensor | None
+
+    @classmethod
+    def of(cls, labels: Tensor) -> _Classes:
+        """Sort the rows of labels `(M,)`."""
+        num_normal = int((labels == NORMAL).sum())
+        counts = (num_normal, len(labels) - num_normal)
+        # Batches of the training are in order: nothing is copied to and fro.
+        is_mixed = bool((labels[:num_normal] != NORMAL).any())
+        return cls(counts, labels.argsort(stable=True) if is_mixed else None)
+
+    def split(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Part rows `(M, ...)` into normal and abnormal ones."""
+        if self.order is not None:
+            rows = rows[self.order]
+        first, second = rows.split(self.counts)
+        return first, second
+
+    def restore(self, rows: Tensor) -> Tensor:
+        """Put rows back that are in the order of their classes."""
+        return rows if self.order is None else rows[self.order.argsort()]
 
 
 def _hidden_layers(

@@ -126,9 +126,11 @@ class VideoSet(Sequence[NDArray[np.float32]]):
     def _open(self, index: int) -> Array:
         """Return video `index` as `(N, T, D)`, of a file neither read nor converted."""
         title = self.title(index)
-        # A host's dataset may draw from the global random states.
-        with preserved_global_rng():
+        if isinstance(self._source, list | tuple):
             item = self._source[index]
+        else:  # a host's dataset may draw from the global random states
+            with preserved_global_rng():
+                item = self._source[index]
         if isinstance(item, str | os.PathLike):
             return open_features(item, layout=self.layout, key=self.key)
         if isinstance(item, np.ndarray | Tensor):
