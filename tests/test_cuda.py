@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -143,11 +144,25 @@ def test_loaders_of_a_host_on_the_gpu(adapter, num_workers, sampler):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
 
 
-def test_a_host_whose_default_device_is_the_gpu(many_videos, small, sampler):
-    """RTFM's own: tensors are made there, and the loaders shuffle there."""
-    plain = fit(many_videos, small, "cpu")
-    torch.set_default_device("cuda")
+@contextmanager
+def default_on_the_gpu(how):
+    torch.set_default_device("cuda" if how == "device" else None)
+    if how != "device":
+        torch.set_default_tensor_type("torch.cuda.FloatTensor")
     try:
+        yield
+    finally:
+        torch.set_default_device("cpu")
+        if how != "device":
+            torch.set_default_tensor_type("torch.FloatTensor")
+
+
+@pytest.mark.filterwarnings("ignore:torch.set_default_tensor_type")
+@pytest.mark.parametrize("how", ["device", "tensor type"])
+def test_a_host_whose_default_device_is_the_gpu(how, many_videos, small, sampler):
+    """Its tensors are made there, and its loaders shuffle there."""
+    plain = fit(many_videos, small, "cpu")
+    with default_on_the_gpu(how):
         pair = [
             DataLoader(
                 hosts.RtfmDataset(9, k),
@@ -164,8 +179,6 @@ def test_a_host_whose_default_device_is_the_gpu(many_videos, small, sampler):
         assert handle.stats()["replaced"] == 18
         again = fit(many_videos, small, "cpu")
         fit(many_videos, small, "cuda").draw(2, label=1)
-    finally:
-        torch.set_default_device("cpu")
     for key, value in plain.vae.state_dict().items():
         assert torch.equal(again.vae.state_dict()[key], value)
 
