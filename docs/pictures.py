@@ -19,7 +19,7 @@ import numpy as np
 from vad_pseudoaug import PseudoVideoSampler, VideoSet
 from vad_pseudoaug.data import ped2
 from vad_pseudoaug.intervals import Interval
-from vad_pseudoaug.plots import new_figure, plot_pseudo
+from vad_pseudoaug.plots import plot_pseudo
 from vad_pseudoaug.randomness import make_generator
 from vad_pseudoaug.summary import draw_forest
 
@@ -62,16 +62,14 @@ def main() -> None:
         others = None if recipe == "one-class" else abnormal
         sampler = PseudoVideoSampler.fit(normal, others, recipe=recipe)
         pseudo = sampler.sample(source, label=1, generator=make_generator(1))
-        figure, axes = new_figure(figsize=(6, 2.8))
-        plot_pseudo(source, pseudo, title=TITLES[recipe], axes=axes[0, 0])
-        figure.legend(loc="outside lower center", ncols=3, frameon=False)
-        figure.savefig(
+        axes = plot_pseudo(source, pseudo, title=TITLES[recipe])
+        axes.figure.savefig(
             IMAGES / f"{NAMES.get(recipe, recipe)}.png",
             dpi=110,
             metadata={"Software": None},
         )
         if recipe == "robust":
-            text = as_text(axes[0, 0], pseudo.pseudo_mask.numpy())
+            text = as_text(axes, pseudo.pseudo_mask.numpy())
             into_readme(ROOT / "README.md", text)
 
 

@@ -31,6 +31,18 @@ def test_scores_are_drawn_over_the_true_intervals():
     shaded = [(p.get_x(), p.get_x() + p.get_width()) for p in axes.patches]
     assert shaded == [(1, 3), (5, 6)]
     assert axes.get_lines()[0].get_ydata().tolist() == SCORES["one"].tolist()
+    assert legend_of(axes) == ["anomalous (truth)", *SCORES]
+    with pytest.raises(ValueError, match="to_frames"):
+        plots.plot_scores(LABELS, {"of snippets": SCORES["one"][:2]})
+    # Pictures of several have one legend, by who makes them.
+    _, given = plots.new_figure()
+    plots.plot_scores(LABELS, SCORES, axes=given[0, 0])
+    assert not given[0, 0].figure.legends
+
+
+def legend_of(axes):
+    (legend,) = axes.figure.legends
+    return [text.get_text() for text in legend.get_texts()]
 
 
 def test_twelve_curves_differ_without_colour():
@@ -113,7 +125,7 @@ def test_a_pseudo_video_is_drawn_over_its_source(sampler):
     made, source = (line.get_ydata() for line in axes.get_lines())
     assert np.allclose(made[~mask], source[~mask])
     assert (made[mask] - source[mask]).mean() > 0
-    assert axes.get_lines()[0].get_label() == "pseudo abnormal video"
+    assert legend_of(axes) == ["generated", "pseudo abnormal video", "normal video"]
     with pytest.raises(ValueError, match="unbind"):
         plots.plot_pseudo(video, sampler.sample(np.stack([video] * 2), label=1))
 

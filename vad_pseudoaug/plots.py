@@ -99,9 +99,20 @@ def plot_scores(
         frame_labels: `(F,)`, 0 or 1 a frame.
         scores: For each name `(F,)` in [0, 1].
         title: Above the picture.
-        axes: Where to draw; None makes a new figure.
+        axes: Where to draw; None makes a new figure, with a legend.
+
+    Raises:
+        ValueError: If there is not one score a frame.
     """
-    axes = axes if axes is not None else new_figure(figsize=(7, 2.5))[1][0, 0]
+    for name, values in scores.items():
+        if np.shape(values) != np.shape(frame_labels):
+            raise ValueError(
+                f"scores of {name!r}: expected {len(frame_labels)} values, one a "
+                f"frame, got shape {np.shape(values)}; baseline.to_frames makes them "
+                "of scores of snippets"
+            )
+    is_new = axes is None
+    axes = axes if axes is not None else new_figure(figsize=(7, 3))[1][0, 0]
     for number, (start, end) in enumerate(runs_of(frame_labels)):
         axes.axvspan(
             start, end, color="0.85", label=None if number else "anomalous (truth)"
@@ -120,6 +131,8 @@ def plot_scores(
         ylim=(-0.03, 1.03),
         xlim=(0, len(frame_labels)),
     )
+    if is_new:
+        _legend_below(axes)
     return axes
 
 
@@ -139,7 +152,7 @@ def plot_pseudo(
         source: `(N, T, D)` or `(T, D)`, the real video. Crops are averaged.
         pseudo: What `sample(source, label=...)` gave.
         title: Above the picture.
-        axes: Where to draw; None makes a new figure.
+        axes: Where to draw; None makes a new figure, with a legend.
 
     Raises:
         ValueError: If the pseudo video is a batch, or not as long as the source.
@@ -161,6 +174,7 @@ def plot_pseudo(
     lines = (rows - centre) @ direction  # (2, T)
     if mask.any() and (lines[1] - lines[0])[mask].mean() < 0:
         lines = -lines  # of both signs, the one with the generated part above
+    is_new = axes is None
     axes = axes if axes is not None else new_figure(figsize=(6, 3))[1][0, 0]
     for number, (start, end) in enumerate(runs_of(mask)):
         axes.axvspan(
@@ -190,7 +204,15 @@ def plot_pseudo(
         xlim=(-0.5, num_snippets - 0.5),
     )
     axes.locator_params(axis="x", integer=True)
+    if is_new:
+        _legend_below(axes)
     return axes
+
+
+def _legend_below(axes: Axes) -> None:
+    """Say below a figure of one picture what its lines are."""
+    figure: Any = axes.figure
+    figure.legend(loc="outside lower center", ncols=3, frameon=False)
 
 
 def plot_projection(
