@@ -17,7 +17,7 @@ from vad_pseudoaug.auto import Choice, settle
 from vad_pseudoaug.features import Layout
 from vad_pseudoaug.hosts import SamplerLike, load_sampler
 from vad_pseudoaug.items import ItemFormat, Slot, with_members
-from vad_pseudoaug.loading import describe_handle
+from vad_pseudoaug.loading import describe_handle, switch_state
 from vad_pseudoaug.mixing import Mixing, MixOptions, translate_video
 from vad_pseudoaug.options import names_options
 from vad_pseudoaug.randomness import make_generator
@@ -59,7 +59,7 @@ class BatchAttachment:
 
     def __repr__(self) -> str:
         attached = type(self._loader) is not self._host
-        state = f"enabled={self.enabled}" if attached else "detached"
+        state = switch_state(self, attached=attached)
         return describe_handle(self, state, self._mixing.amount)
 
     def stats(self) -> dict[str, int]:

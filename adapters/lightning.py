@@ -16,7 +16,7 @@ from typing import Any
 from vad_pseudoaug.auto import Choice
 from vad_pseudoaug.filling import temporary_folder
 from vad_pseudoaug.hosts import SamplerLike, load_sampler
-from vad_pseudoaug.loading import Attachment, describe_handle
+from vad_pseudoaug.loading import Attachment, describe_handle, switch_state
 from vad_pseudoaug.mixing import Mixing
 from vad_pseudoaug.options import names_options
 
@@ -48,7 +48,7 @@ class ModuleAttachment:
 
     def __repr__(self) -> str:
         attached = self._datamodule.train_dataloader is not self._original
-        state = f"enabled={self.enabled}" if attached else "detached"
+        state = switch_state(self, attached=attached)
         return describe_handle(self, state, Mixing.split(self._options)[0].amount)
 
     def place(self) -> Path:

@@ -13,6 +13,7 @@ the GPU and through a training step of the RTFM-style example, which a step incl
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
 import json
 import os
@@ -26,6 +27,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from devices import seconds
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -108,9 +110,8 @@ def host_on(options: argparse.Namespace) -> Use:
     return train
 
 
-def read(loaders: list[DataLoader[Any]], steps: int, use: Use) -> float:
-    """Read and use so many pairs of batches; return the seconds a step."""
-    start = time.perf_counter()
+def read(loaders: list[DataLoader[Any]], steps: int, use: Use) -> None:
+    """Read and use so many pairs of batches."""
     streams: list[Any] = [iter(loader) for loader in loaders]
     for _ in range(steps):
         batches = []
@@ -122,9 +123,6 @@ def read(loaders: list[DataLoader[Any]], steps: int, use: Use) -> float:
                 batch = next(streams[number])
             batches.append(batch[0])
         use(batches)
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return (time.perf_counter() - start) / steps
 
 
 def resident() -> tuple[float, float]:
@@ -193,9 +191,10 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         times: dict[str, list[float]] = {kind: [] for kind in kinds}
         for number in range(options.rounds + 1):
             for kind in random.sample(sorted(kinds), len(kinds)):
-                taken = read(loaders[kind], options.steps, use)
+                run = functools.partial(read, loaders[kind], options.steps, use)
+                taken = seconds(run, options.device)
                 if number:  # the first round is for warming up
-                    times[kind].append(taken)
+                    times[kind].append(taken / options.steps)
         for kind, taken in times.items():
             ratios = [a / b for a, b in zip(taken, times["plain"], strict=True)]
             row = {"workers": num_workers, "loader": kind}

@@ -31,7 +31,7 @@ class Attachment:
         self.choice: Choice | None = None
 
     def __repr__(self) -> str:
-        state = f"enabled={self.enabled}" if self._loaders else "detached"
+        state = switch_state(self, attached=bool(self._loaders))
         return describe_handle(self, state, self._amount)
 
     @classmethod
@@ -93,6 +93,11 @@ class Attachment:
         self._loaders, self._past = (), (seen, replaced)
         if self._pool is not None:
             self._pool.close()
+
+
+def switch_state(handle: Any, *, attached: bool) -> str:
+    """Say of what `attach` returns whether it is on, off or detached."""
+    return f"enabled={handle.enabled}" if attached else "detached"
 
 
 def describe_handle(handle: Any, state: str, amount: str) -> str:
