@@ -100,19 +100,30 @@ def test_free_bits_leave_a_unit_below_the_limit_alone():
     assert with_free_bits(torch.zeros(2), 0, 0.5).item() == 0
 
 
-def test_a_class_without_snippets_costs_nothing():
+@pytest.mark.parametrize("label", [0, 1])
+def test_a_class_without_snippets_costs_nothing(label):
     model = small(variance="fitted", free_bits=1.0)
     features, _ = half_and_half()
-    labels = torch.zeros(len(features), dtype=torch.int64)
-    before = model.log_sigma[1].clone()
+    labels = torch.full((len(features),), label)
+    before = model.log_sigma.clone()
     found = model.loss(features, labels, generator=make_generator(0))
-    assert found.reconstruction_abnormal == found.kl_abnormal == 0
-    assert model.log_sigma[1] == before
-    assert model.log_sigma[0] != before
+    errors = (found.reconstruction_normal, found.reconstruction_abnormal)
+    divergences = (found.kl_normal, found.kl_abnormal)
+    assert errors[1 - label] == divergences[1 - label] == 0
+    assert errors[label] > 0
+    assert model.log_sigma[1 - label] == before[1 - label]
+    assert model.log_sigma[label] != before[label]
     alone = small(free_bits=1.0, alpha=1.0)
     own = alone.loss(features, labels, generator=make_generator(0))
-    extra = own.total.item() - own.reconstruction_normal.item()
+    extra = own.total.item() - own[1 + label].item()
     assert extra == pytest.approx(3)  # units, of one class
+
+
+def test_the_fitted_variance_has_a_floor():
+    model = small(variance="fitted")
+    model.log_sigma.fill_(-20)
+    model._fitted_loss([torch.zeros(()), torch.zeros(())], (1, 1))
+    assert model.log_sigma.tolist() == [-6, -6]
 
 
 def test_the_warm_up_rises_over_its_share_of_the_epochs():

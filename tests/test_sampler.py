@@ -1,10 +1,13 @@
 """Pseudo videos: shares, order, shared crops, seeds, batches, counts, round trips."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 import torch
 
-from vad_pseudoaug import CheckpointError, PseudoVideoSampler, Recipe
+from vad_pseudoaug import CheckpointError, PseudoVideoSampler, Recipe, VideoSet
 from vad_pseudoaug.generation import count_pseudo_videos, draw_mask, order_sources
 from vad_pseudoaug.profile import FeatureProfile
 from vad_pseudoaug.randomness import make_generator
@@ -91,6 +94,17 @@ def test_shape_dtype_and_single_videos(sampler):
     assert sampler.sample(np.ones((5, 12), "f2"), label=1).features.dtype == (
         torch.float16
     )
+
+
+def test_the_model_may_have_another_dtype(sampler):
+    source = torch.rand(2, 5, 12)
+    options = {"label": 0, "generator": make_generator(0)}
+    expected = sampler.sample(source, **options).features
+    double = PseudoVideoSampler(copy.deepcopy(sampler.vae).double())
+    options["generator"] = make_generator(0)
+    found = double.sample(source, **options).features
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, expected)
 
 
 def test_arrays_that_torch_cannot_share_are_taken(sampler):
@@ -185,8 +199,19 @@ def test_draw_gives_two_per_source_by_default(vae, videos):
         assert torch.equal(one.features[:, kept], source[:, kept])
     assert len(sampler.draw(label=0).unbind()) == 12
     assert sampler.draw(5, label=0, num_segments=4).features.shape == (5, 2, 4, 12)
+    assert len(sampler.draw(1, label=1).features) == 1
     with pytest.raises(ValueError, match="at least 1"):
         sampler.draw(0, label=1)
+
+
+def test_a_generator_tells_all_of_a_draw(vae, videos):
+    sampler = PseudoVideoSampler(vae, normal=videos[0], seed=3)
+    drawn = [sampler.draw(9, label=1, generator=make_generator(5)) for _ in "ab"]
+    assert all(torch.equal(drawn[0][i], drawn[1][i]) for i in (0, 2, 3))
+    first, second = (sampler.draw(9, label=1).features for _ in "ab")
+    assert not torch.equal(first, second)  # its own goes on
+    copied = pickle.loads(pickle.dumps(sampler))  # and starts anew in a copy
+    assert torch.equal(copied.draw(9, label=1).features, first)
 
 
 def test_draw_without_sources_says_what_is_missing(sampler):
@@ -231,6 +256,16 @@ def test_sources_that_are_files_are_found_again(videos, vae, tmp_path):
     moved = PseudoVideoSampler.from_pretrained(tmp_path / "run")
     with pytest.raises(ValueError, match=MOVED):
         moved.draw(2, label=1)
+
+
+def test_files_are_found_again_in_their_layout(vae, tmp_path):
+    video = np.random.default_rng(0).random((2, 5, 12), dtype=np.float32)
+    np.savez(tmp_path / "0.npz", features=video, others=video[:1])
+    options = {"layout": "NTD", "key": "features"}
+    videos = VideoSet([tmp_path / "0.npz"], **options)
+    PseudoVideoSampler(vae, normal=videos).save_pretrained(tmp_path / "run")
+    again = PseudoVideoSampler.from_pretrained(tmp_path / "run")
+    np.testing.assert_array_equal(again.sources(1)[0], video)
 
 
 def test_another_kind_of_checkpoint_is_refused(vae, tmp_path):

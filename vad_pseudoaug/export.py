@@ -134,9 +134,8 @@ def export_videos(
         "format": file_format,
         "model": sampler.fingerprint(),
         "videos": [
-            {"file": shard.file(job), "label": job.label, "source": job.title}
-            for shard in shards
-            for job in shard.jobs
+            {"file": file, "label": job.label, "source": job.title}
+            for file, job in _files(shards)
         ],
     }
     num_normal = sum(job.label == NORMAL for job in jobs)
@@ -163,13 +162,10 @@ def export_videos(
         write_checksums(folder, shards)
         start = Path() if relative else folder.resolve()
         for label, path in lists.items():
-            rows: dict[str, None] = {}  # a set that keeps its order
-            for shard in shards:
-                rows.update(
-                    (str(start / shard.file(job)), None)
-                    for job in shard.jobs
-                    if job.label == label
-                )
+            # Videos that share a file have one row: a set that keeps its order.
+            rows = dict.fromkeys(
+                str(start / file) for file, job in _files(shards) if job.label == label
+            )
             with atomic_path(path) as temporary:
                 # Names of sources that are not UTF-8 go out as they came in.
                 temporary.write_text(
@@ -178,6 +174,11 @@ def export_videos(
                     errors="surrogateescape",
                 )
     return done
+
+
+def _files(shards: Sequence[Shard]) -> Iterator[tuple[str, Job]]:
+    """Name the file of each video, relative to the folder."""
+    return ((shard.file(job), job) for shard in shards for job in shard.jobs)
 
 
 def _export(

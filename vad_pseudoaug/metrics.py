@@ -37,13 +37,12 @@ class Ranking:
         scores: For each video `(F,)`, any finite values. Ties count one half.
 
     Raises:
-        ValueError: If shapes differ, or a value is not finite.
+        ValueError: If numbers of videos or shapes differ, or a value is not finite.
     """
 
     def __init__(self, labels: Sequence[ArrayLike], scores: Sequence[ArrayLike]):
         values, positives, totals, videos = [], [], [], []
-        for number, (truth, score) in enumerate(zip(labels, scores, strict=True)):
-            truth, score = _check(truth, score)
+        for number, (truth, score) in enumerate(_pairs(labels, scores)):
             # Frames of one snippet share a score: they are counted together.
             distinct, inverse = np.unique(score, return_inverse=True)
             values.append(distinct)
@@ -195,9 +194,10 @@ def frame_figures(
         abnormal videos are anomalous throughout, `false_alarms` without normal videos).
 
     Raises:
-        ValueError: If shapes differ, a value is not finite or a class is missing.
+        ValueError: If numbers of videos or shapes differ, a value is not finite or a
+            class is missing.
     """
-    pairs = [_check(*pair) for pair in zip(labels, scores, strict=True)]
+    pairs = _pairs(labels, scores)
     ranking = Ranking(labels, scores)
     abnormal = [(truth, score) for truth, score in pairs if truth.any()]
     partial = [pair for pair in abnormal if not pair[0].all()]
@@ -217,6 +217,17 @@ def frame_figures(
             else nan
         ),
     )
+
+
+def _pairs(
+    labels: Sequence[ArrayLike], scores: Sequence[ArrayLike]
+) -> list[tuple[NDArray[np.bool_], Any]]:
+    if len(labels) != len(scores):
+        raise ValueError(
+            f"labels and scores: expected those of the same videos, got {len(labels)} "
+            f"and {len(scores)} videos"
+        )
+    return [_check(*pair) for pair in zip(labels, scores, strict=True)]
 
 
 def _check(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.bool_], Any]:
