@@ -234,39 +234,25 @@ def test_mean_shift_adds_the_difference_of_the_means(train, extra, shift):
         np.testing.assert_allclose(video, np.maximum(expected, lowest), atol=1e-5)
 
 
-def test_cutmix_puts_selected_snippets_into_normal_videos(train, extra):
+@pytest.mark.parametrize(
+    ("arm", "is_made_of"), [("cutmix", is_one_of), ("smote", is_between)]
+)
+def test_snippets_of_the_class_are_put_in(train, extra, arm, is_made_of):
     training = train()
     normal, abnormal = sources(training)
     masks = training.selection.masks
     assert 0 < training.selection.num_selected < training.selection.num_snippets
     selected, others = snippets(abnormal, masks), snippets(normal)
-    made = extra("cutmix", training)
+    made = extra(arm, training)
     for video, source in zip(made.abnormal, normal, strict=True):
         mask = changed(video, source)
         assert mask.sum() == max(1, source.shape[1] // 2)
         for t in np.flatnonzero(mask):
-            assert is_one_of(video[:, t], selected)
+            assert is_made_of(video[:, t], selected)
     for video, source, mask in zip(made.normal, abnormal, masks, strict=True):
         np.testing.assert_array_equal(changed(video, source), mask)
         for t in np.flatnonzero(mask):
-            assert is_one_of(video[:, t], others)
-
-
-def test_smote_puts_snippets_between_two_of_the_class(train, extra):
-    training = train()
-    normal, abnormal = sources(training)
-    masks = training.selection.masks
-    selected, others = snippets(abnormal, masks), snippets(normal)
-    made = extra("smote", training)
-    for video, source in zip(made.abnormal, normal, strict=True):
-        mask = changed(video, source)
-        assert mask.sum() == max(1, source.shape[1] // 2)
-        for t in np.flatnonzero(mask):
-            assert is_between(video[:, t], selected)
-    for video, source, mask in zip(made.normal, abnormal, masks, strict=True):
-        np.testing.assert_array_equal(changed(video, source), mask)
-        for t in np.flatnonzero(mask):
-            assert is_between(video[:, t], others)
+            assert is_made_of(video[:, t], others)
 
 
 def test_smote_needs_its_extra(train, extra, monkeypatch):

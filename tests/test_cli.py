@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 
+from list_files import list_options, write_lists
 from vad_pseudoaug import PseudoVideoSampler
 from vad_pseudoaug.cli import main
 from vad_pseudoaug.features import read_features, read_list
@@ -21,29 +22,12 @@ SMALL = [
 
 @pytest.fixture
 def lists(videos, tmp_path):
-    for name, group in zip(("normal", "abnormal"), videos, strict=True):
-        rows = []
-        for number, video in enumerate(group):
-            np.save(tmp_path / f"{name}{number}.npy", video.transpose(1, 0, 2))
-            rows.append(f"{name}{number}.npy\n")
-        (tmp_path / f"{name}.list").write_text("".join(rows))
+    write_lists(tmp_path, videos)
     return tmp_path
 
 
 def fit(lists, *more):
-    return main(
-        [
-            "fit",
-            "--normal",
-            str(lists / "normal.list"),
-            "--abnormal",
-            str(lists / "abnormal.list"),
-            "-o",
-            str(lists / "run"),
-            *SMALL,
-            *more,
-        ]
-    )
+    return main(["fit", *list_options(lists), "-o", str(lists / "run"), *SMALL, *more])
 
 
 def generate(lists, *more):

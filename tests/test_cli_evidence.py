@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from list_files import list_options, write_lists
 from vad_pseudoaug import check as check_module
 from vad_pseudoaug.arms import KINDS
 from vad_pseudoaug.cli import main
@@ -25,20 +26,9 @@ SMALL = [
 def folder(many_videos, tmp_path_factory):
     """Two list files, and a run that was fitted on them."""
     folder = tmp_path_factory.mktemp("evidence")
-    for name, group in zip(("normal", "abnormal"), many_videos, strict=True):
-        for number, video in enumerate(group):
-            np.save(folder / f"{name}{number}.npy", video.transpose(1, 0, 2))
-        rows = [f"{name}{number}.npy\n" for number in range(len(group))]
-        (folder / f"{name}.list").write_text("".join(rows))
-    assert main(["fit", *lists(folder), "-o", str(folder / "run"), *SMALL]) == 0
+    write_lists(folder, many_videos)
+    assert main(["fit", *list_options(folder), "-o", str(folder / "run"), *SMALL]) == 0
     return folder
-
-
-def lists(folder):
-    return [
-        *("--normal", str(folder / "normal.list")),
-        *("--abnormal", str(folder / "abnormal.list")),
-    ]
 
 
 def test_check_is_code_1_where_a_gate_fails(folder, few_draws, capsys):
@@ -72,15 +62,15 @@ def test_check_is_code_0_where_all_gates_pass(
     monkeypatch.setattr(check_module, "check_sampler", check_sampler)
     # With videos of one's own the fit is not repeated.
     monkeypatch.setattr(check_module, "refit_on_part", None)
-    arguments = ["check", str(folder / "run"), *lists(folder), "--seed", "7"]
+    arguments = ["check", str(folder / "run"), *list_options(folder), "--seed", "7"]
     assert main([*arguments, "-o", str(tmp_path / "page")]) == 0
-    assert given == [*lists(folder)[1::2], 7]
+    assert given == [*list_options(folder)[1::2], 7]
     assert "1 of 1 gates passed" in capsys.readouterr().out
     assert (tmp_path / "page" / "report.html").is_file()
 
 
 def test_check_refuses_the_videos_of_the_run(folder, capsys):
-    assert main(["check", str(folder / "run"), *lists(folder)]) == 2
+    assert main(["check", str(folder / "run"), *list_options(folder)]) == 2
     error = capsys.readouterr().err
     assert error == "error: normal: the sampler was fitted on these videos\n"
 
@@ -163,7 +153,9 @@ def test_check_of_too_few_videos_fails_before_the_fit(
     for name in ("normal", "abnormal"):
         rows = [f"{folder / name}{number}.npy\n" for number in range(6)]
         (tmp_path / f"{name}.list").write_text("".join(rows))
-    assert main(["fit", *lists(tmp_path), "-o", str(tmp_path / "run"), *SMALL]) == 0
+    assert (
+        main(["fit", *list_options(tmp_path), "-o", str(tmp_path / "run"), *SMALL]) == 0
+    )
     monkeypatch.setattr("vad_pseudoaug.sampler.fit_vae", None)
     assert main(["check", str(tmp_path / "run")]) == 2
     error = capsys.readouterr().err
@@ -186,7 +178,7 @@ def test_compare_takes_lists_and_a_ground_truth(folder, tmp_path, capsys):
     rows = [f"{folder / name}\n" for name in names]
     (tmp_path / "test.list").write_text("".join(rows))
     files = [
-        *lists(tmp_path),
+        *list_options(tmp_path),
         *("--test", str(tmp_path / "test.list")),
         *("--truth", str(tmp_path / "gt.npy")),
     ]

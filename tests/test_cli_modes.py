@@ -2,9 +2,9 @@
 
 import json
 
-import numpy as np
 import pytest
 
+from list_files import list_options, write_lists
 from vad_pseudoaug import cli_modes, features
 from vad_pseudoaug.cli import main
 
@@ -18,17 +18,12 @@ SMALL = [
 
 @pytest.fixture
 def lists(videos, tmp_path):
-    for name, group in zip(("normal", "abnormal"), videos, strict=True):
-        for number, video in enumerate(group):
-            np.save(tmp_path / f"{name}{number}.npy", video.transpose(1, 0, 2))
-        rows = [f"{name}{number}.npy\n" for number in range(len(group))]
-        (tmp_path / f"{name}.list").write_text("".join(rows))
+    write_lists(tmp_path, videos)
     return tmp_path
 
 
-def both(lists):
-    names = ("normal", "abnormal")
-    return [part for n in names for part in (f"--{n}", str(lists / f"{n}.list"))]
+def fit(lists):
+    return ["fit", *list_options(lists), "-o", str(lists / "run"), *SMALL]
 
 
 def said(capsys, *arguments):
@@ -42,21 +37,20 @@ def weights(run):
 
 def test_dry_runs_write_nothing(lists, capsys):
     before = sorted(lists.iterdir())
-    arguments = ["fit", *both(lists), "-o", lists / "run", *SMALL, "--dry-run"]
-    found = said(capsys, *arguments, "--json")
+    found = said(capsys, *fit(lists), "--dry-run", "--json")
     assert found["read"]["normal"] == {
         "num_videos": 8,
         "num_crops": 2,
         "feature_dim": 12,
     }
     assert found["recipe"]["epochs"] == 2
-    assert main([str(part) for part in arguments]) == 0
+    assert main([*fit(lists), "--dry-run"]) == 0
     assert "would read 6 abnormal videos" in capsys.readouterr().out
     assert sorted(lists.iterdir()) == before
 
 
 def test_a_run_is_repeated_from_its_record(lists, capsys):
-    first = ["fit", *both(lists), "-o", lists / "run", *SMALL, "--seed", "3", "--json"]
+    first = [*fit(lists), "--seed", "3", "--json"]
     found = said(capsys, *first)
     assert found["num_selected"] <= found["num_snippets"]
     assert found["seed"] == 3
@@ -70,7 +64,7 @@ def test_a_run_is_repeated_from_its_record(lists, capsys):
 
 
 def test_a_list_given_replaces_that_of_the_record_alone(lists, capsys):
-    main([str(part) for part in ("fit", *both(lists), "-o", lists / "run", *SMALL)])
+    main(fit(lists))
     (lists / "few.list").write_text("normal1.npy\nnormal2.npy\n")
     capsys.readouterr()
     more = ("--normal", lists / "few.list", "-o", lists / "two", "--dry-run", "--json")
@@ -79,7 +73,7 @@ def test_a_list_given_replaces_that_of_the_record_alone(lists, capsys):
 
 
 def test_generate_says_what_it_would_write_and_what_it_wrote(lists, capsys):
-    main([str(part) for part in ("fit", *both(lists), "-o", lists / "run", *SMALL)])
+    main(fit(lists))
     capsys.readouterr()
     arguments = ("generate", lists / "run", "-o", lists / "pseudo", "--json")
     would = said(capsys, *arguments, "--dry-run")
@@ -94,7 +88,7 @@ def test_normal_videos_alone_are_one_class(lists, capsys):
     found = said(
         capsys,
         "fit",
-        *both(lists)[:2],
+        *list_options(lists)[:2],
         "-o",
         lists / "run",
         *SMALL[2:],

@@ -5,12 +5,12 @@ import subprocess
 import sys
 from contextlib import contextmanager
 
-import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader
 
 import hosts
+from list_files import list_options, write_lists
 from vad_pseudoaug import PseudoVideoSampler, training
 from vad_pseudoaug.adapters import mil, rtfm
 from vad_pseudoaug.check import check_sampler
@@ -192,20 +192,14 @@ def test_the_gates_judge_a_sampler_on_the_gpu(many_videos, small):
 
 
 def test_fit_and_generate_by_nccl(many_videos, tmp_path):
-    for name, videos in zip(("normal", "abnormal"), many_videos, strict=True):
-        files = []
-        for number, video in enumerate(videos):
-            files.append(tmp_path / f"{name}{number}.npy")
-            np.save(files[-1], video.transpose(1, 0, 2))
-        (tmp_path / f"{name}.list").write_text("\n".join(map(str, files)) + "\n")
+    write_lists(tmp_path, many_videos)
     run = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "1"]
     run += ["-m", "vad_pseudoaug"]
     options = ["--device", "cuda", "-o"]
-    lists = [f"--{n}={tmp_path / n}.list" for n in ("normal", "abnormal")]
     small = ["--hidden-dims=16", "--latent-dim=4", "--epochs=2", "--baseline-epochs=20"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     for command in (
-        ["fit", *lists, *small, *options, str(tmp_path / "run")],
+        ["fit", *list_options(tmp_path), *small, *options, str(tmp_path / "run")],
         ["generate", str(tmp_path / "run"), *options, str(tmp_path / "pseudo")],
     ):
         subprocess.run([*run, *command], check=True, env=environment, cwd=tmp_path)

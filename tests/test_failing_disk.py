@@ -5,9 +5,9 @@ import os
 import re
 from contextlib import contextmanager
 
-import numpy as np
 import pytest
 
+from list_files import list_options, write_lists
 from vad_pseudoaug import training
 from vad_pseudoaug.cli import main
 
@@ -17,8 +17,7 @@ TINY = [
     *("--hidden-dims", "8", "--latent-dim", "2", "--epochs", "3"),
     *("--baseline-epochs", "2", "--baseline-hidden-dims", "8"),
 ]
-FIT = ["fit", "--normal", "normal.list", "--abnormal", "abnormal.list", "-o", "run"]
-FIT += TINY
+FIT = ["fit", *list_options(), "-o", "run", *TINY]
 GENERATE = ["generate", "run", "--per-video", "3", "--relative", "-o", "pseudo"]
 COMPARE = [
     *("compare", "-o", "compare", "--seeds", "2", "--hosts", "hosts.means:train"),
@@ -29,11 +28,7 @@ COMPARE = [
 @pytest.fixture
 def place(videos, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for name, group in zip(("normal", "abnormal"), videos, strict=True):
-        for number, video in enumerate(group):
-            np.save(f"{name}{number}.npy", video.transpose(1, 0, 2))
-        rows = [f"{name}{number}.npy\n" for number in range(len(group))]
-        (tmp_path / f"{name}.list").write_text("".join(rows))
+    write_lists(tmp_path, videos)
     return tmp_path
 
 

@@ -17,6 +17,7 @@ import scipy.io
 import torch
 from safetensors.numpy import save_file
 
+from list_files import list_options, write_lists
 from vad_pseudoaug import PseudoVideoSampler, VideoSet
 from vad_pseudoaug.cli import main
 from vad_pseudoaug.items import as_tensor
@@ -60,17 +61,13 @@ def messages(row):
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for name, shift in (("normal", 0), ("abnormal", 1)):
-        for number in range(4):
-            np.save(f"{name}{number}.npy", VIDEO + shift + number)
-        rows = [f"{name}{number}.npy\n" for number in range(4)]
-        Path(f"{name}.list").write_text("".join(rows))
+    video = VIDEO.transpose(1, 0, 2)
+    write_lists(tmp_path, [[video + s + n for n in range(4)] for s in (0, 1)])
     return tmp_path
 
 
 def fit(*more):
-    lists = ["--normal", "normal.list", "--abnormal", "abnormal.list", "-o", "run"]
-    return main(["fit", *lists, *TRAIN, *more])
+    return main(["fit", *list_options(), "-o", "run", *TRAIN, *more])
 
 
 def assert_refused(capsys, pattern, *more):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from list_files import list_options, write_lists
 from vad_pseudoaug import MultiTaskVAE, PseudoVideoSampler, Recipe, VAEConfig, VideoSet
 from vad_pseudoaug.checkpoint import read_tensors
 from vad_pseudoaug.cli import main
@@ -115,13 +116,8 @@ def test_a_fit_that_diverges_says_so_and_keeps_the_last_whole_epoch(
     videos, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)
-    for name, group in zip(("normal", "abnormal"), videos, strict=True):
-        for number, video in enumerate(group):
-            np.save(f"{name}{number}.npy", video.transpose(1, 0, 2))
-        rows = "".join(f"{name}{number}.npy\n" for number in range(len(group)))
-        (tmp_path / f"{name}.list").write_text(rows)
-    command = ["fit", "--normal", "normal.list", "--abnormal", "abnormal.list"]
-    command += ["--recipe", "paper", "--epochs", "4"]
+    write_lists(tmp_path, videos)
+    command = ["fit", *list_options(), "--recipe", "paper", "--epochs", "4"]
     command += ["--hidden-dims", "8", "--latent-dim", "2"]
     command += ["--threshold", "0.1", "--baseline-epochs", "2", "-o", "run"]
     original, calls = MultiTaskVAE.loss, 0

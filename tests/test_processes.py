@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 from torch import distributed
 
+from list_files import list_options, write_lists
 from vad_pseudoaug import (
     MultiTaskVAE,
     PseudoVideoSampler,
@@ -174,17 +175,11 @@ def torchrun(*arguments, **options):
 
 @pytest.mark.slow
 def test_torchrun_and_a_worker_that_dies(tmp_path):
-    lists = []
-    for name, videos in zip(("normal", "abnormal"), make_videos(), strict=True):
-        files = [f"{name}{number}.npy" for number in range(len(videos))]
-        for file, video in zip(files, videos, strict=True):
-            np.save(tmp_path / file, video.transpose(1, 0, 2))
-        lists += [f"--{name}", tmp_path / f"{name}.list"]
-        lists[-1].write_text("\n".join(files))
+    write_lists(tmp_path, make_videos())
     choices = ["--epochs", 3, "--hidden-dims", 16, "--latent-dim", 4]
     choices += ["--baseline-epochs", 40, "--baseline-hidden-dims", 16]
     choices += ["--baseline-lr", 0.01]
-    fit = ["fit", "--recipe", "paper", *lists, *choices, "-o"]
+    fit = ["fit", "--recipe", "paper", *list_options(tmp_path), *choices, "-o"]
     ended = torchrun("-m", "vad_pseudoaug", *fit, tmp_path / "whole")
     assert ended.stdout.count("wrote ") == 1
     script, marker = tmp_path / "dying.py", tmp_path / "died"

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from list_files import list_options, write_lists
 from vad_pseudoaug.cli import main
 from vad_pseudoaug.screening import screen_list, screen_pair
 
@@ -15,11 +16,8 @@ VIDEO = np.random.default_rng(0).random((6, 2, 12), dtype=np.float32)  # (T, N, 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for name, shift in (("normal", 0), ("abnormal", 1)):
-        for number in range(6):
-            np.save(f"{name}{number}.npy", VIDEO + shift + number)
-        rows = [f"{name}{number}.npy" for number in range(6)]
-        Path(f"{name}.list").write_text("\n".join(rows))
+    video = VIDEO.transpose(1, 0, 2)
+    write_lists(tmp_path, [[video + s + n for n in range(6)] for s in (0, 1)])
     return tmp_path
 
 
@@ -82,7 +80,7 @@ def test_lists_without_a_good_video(folder):
 
 def test_fit_goes_on_without_them_and_says_so(folder, capsys):
     spoil()
-    fit = ["fit", "--normal", "normal.list", "--abnormal", "abnormal.list"]
+    fit = ["fit", *list_options()]
     small = ["--recipe", "paper", "--hidden-dims", "8", "--latent-dim", "2"]
     small += ["--epochs", "1", "--baseline-epochs", "1", "--threshold", "0.1"]
     assert main([*fit, *small, "-o", "run"]) == 2

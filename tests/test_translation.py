@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from vad_pseudoaug import PseudoVideoSampler
+from vad_pseudoaug import PseudoVideoSampler, generation
 from vad_pseudoaug.bank import Bank
+from vad_pseudoaug.generation import translate_rows
 from vad_pseudoaug.profile import FeatureProfile
 from vad_pseudoaug.randomness import make_generator
 from vad_pseudoaug.recipe import Recipe
@@ -177,6 +178,17 @@ def test_a_residual_is_the_source_and_the_difference_of_the_decoders(sampler):
     z = mean + (log_var / 2).exp() * noise
     expected = source[0] + 0.7 * (own.vae.decode(z, 0) - own.vae.decode(z, 1))
     torch.testing.assert_close(made.features[0], expected)
+
+
+@pytest.mark.parametrize("strength", [None, 0.7])
+def test_many_rows_go_through_the_network_in_parts(vae, monkeypatch, strength):
+    rows, noise = torch.rand(20, 12), torch.randn(20, 4)
+    options = {"strength": strength and torch.linspace(0, strength, 20)}
+    with torch.no_grad():
+        whole = translate_rows(vae, rows, noise, 1, **options)
+        monkeypatch.setattr(generation, "CHUNK_ROWS", 7)
+        parts = translate_rows(vae, rows, noise, 1, **options)
+    torch.testing.assert_close(parts, whole)
 
 
 def test_faded_snippets_lie_between_source_and_what_is_made(sampler):

@@ -285,20 +285,11 @@ def _cutmix(training: Training, arm: Arm) -> Makers:
     """
     all_places = training.places
 
-    def make(label: int, source: int, number: int) -> Video:
-        video: Video = training.sets[1 - label][source].copy()
-        if label == ABNORMAL:
-            mask = _swap_mask(training, label, video, number)
-        else:
-            mask = training.selection.masks[source]
-        rng = training.rng(label, number)
+    def draw(label: int, count: int, rng: np.random.Generator) -> Video:
         places = all_places[label]
-        drawn = places[rng.integers(len(places), size=int(mask.sum()))]
-        if len(drawn):
-            video[:, mask] = training.snippets(label, drawn).transpose(1, 0, 2)
-        return video
+        return training.snippets(label, places[rng.integers(len(places), size=count)])
 
-    return _other_class(training, make)
+    return _swapped(training, draw)
 
 
 def _smote(training: Training, arm: Arm) -> Makers:
@@ -326,15 +317,27 @@ def _smote(training: Training, arm: Arm) -> Makers:
         ).fit_resample(np.concatenate((flat, flat[:1])), truth)
         fresh[label] = made[-count:].reshape(count, *rows.shape[1:]).astype(np.float32)
 
+    def draw(label: int, count: int, rng: np.random.Generator) -> Video:
+        own: Video = fresh[label]
+        return own[rng.integers(len(own), size=count)]
+
+    return _swapped(training, draw)
+
+
+def _swapped(
+    training: Training, draw: Callable[[int, int, np.random.Generator], Video]
+) -> Makers:
+    """The paper's swap, with drawn snippets `(count, N, D)` of the class made."""
+
     def make(label: int, source: int, number: int) -> Video:
         video: Video = training.sets[1 - label][source].copy()
         if label == ABNORMAL:
             mask = _swap_mask(training, label, video, number)
         else:
             mask = training.selection.masks[source]
-        rng = training.rng(label, number)
-        drawn = rng.integers(len(fresh[label]), size=int(mask.sum()))
-        video[:, mask] = fresh[label][drawn].transpose(1, 0, 2)
+        if mask.any():
+            drawn = draw(label, int(mask.sum()), training.rng(label, number))
+            video[:, mask] = drawn.transpose(1, 0, 2)
         return video
 
     return _other_class(training, make)
