@@ -268,6 +268,7 @@ def test_the_likeliest_of_several_candidates_is_taken(many_videos, label):
     for count in (1, 2, 8):
         own = by(sampler, candidates=count, temperature=3.0)
         made = own.sample(source, label=label, generator=make_generator(0))
+        assert label == 1 or made.pseudo_mask.all()  # of scope "all", scored or not
         rows = made.features.transpose(1, 2)[made.pseudo_mask]
         means.append(own.scorer(rows).mean().item())
     assert means == sorted(means, reverse=label == 0)
