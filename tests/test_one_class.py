@@ -103,7 +103,8 @@ def test_a_sampler_of_normal_videos_alone(many_videos, small, tmp_path):
     pseudo = sampler.draw(label=1, generator=make_generator(0))
     assert pseudo.label == 1
     assert len(pseudo.source) == len(normal)
-    kinds = set()
+    kinds, real = set(), 0
+    snippets = torch.cat([torch.from_numpy(video[0]) for video in normal])
     for one in pseudo.unbind():
         source = torch.from_numpy(normal[int(one.source)])
         where = one.pseudo_mask.nonzero().squeeze(1)
@@ -115,7 +116,10 @@ def test_a_sampler_of_normal_videos_alone(many_videos, small, tmp_path):
         changed = (one.features != source).any(dim=-1).all(dim=0)
         assert changed.any()
         kinds.add(tuple(changed[where].tolist()))
+        distances = torch.cdist(one.features[0, where], snippets)
+        real += bool((distances.min(dim=1).values < 1e-4).all())
     assert len(kinds) > 1  # not one disturbance alone
+    assert 0 < real < len(normal)  # all but "tail" play real snippets
     with pytest.raises(ValueError, match="no abnormal videos to make pseudo"):
         sampler.draw(1, label=0)
     # A host that has abnormal videos can still ask for pseudo normal ones.

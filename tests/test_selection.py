@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from vad_pseudoaug.metrics import frame_figures
 from vad_pseudoaug.selection import Selection, select_above, select_ranked
 
 HIGH, LOW = np.array([0.2, 0.9]), np.array([0.1, 0.4])
@@ -43,9 +42,3 @@ def test_what_is_recorded_of_a_selection():
         "selected_per_video": [2, 0],
         "videos_without_selection": [1],
     }
-
-
-def test_labels_and_scores_of_as_many_videos():
-    labels, scores = np.array([0, 1]), np.array([0.1, 0.9])
-    with pytest.raises(ValueError, match="zip"):
-        frame_figures([labels], [scores, scores])

@@ -209,18 +209,19 @@ def test_extreme_features_give_finite_losses(vae, scale):
 
 
 @pytest.mark.parametrize(
-    "options",
+    ("options", "named"),
     [
-        {"feature_dim": 0},
-        {"feature_dim": 8, "hidden_dims": (4, -1)},
-        {"feature_dim": 8, "latent_dim": 2.5},
-        {"feature_dim": 8, "alpha": -1.0},
-        {"feature_dim": 8, "alpha": float("nan")},
-        {"feature_dim": 8, "reduction": "max"},
+        ({"feature_dim": 0}, "widths"),
+        ({"feature_dim": 8, "hidden_dims": (4, -1)}, "widths"),
+        ({"feature_dim": 8, "latent_dim": 2.5}, "widths"),
+        ({"feature_dim": 8, "alpha": -1.0}, "alpha"),
+        ({"feature_dim": 8, "alpha": float("nan")}, "alpha"),
+        ({"feature_dim": 8, "free_bits": float("inf")}, "free_bits"),
+        ({"feature_dim": 8, "reduction": "max"}, "reduction"),
     ],
 )
-def test_configurations_out_of_range_are_refused(options):
-    with pytest.raises(ValueError, match="expected"):
+def test_configurations_out_of_range_are_refused(options, named):
+    with pytest.raises(ValueError, match=f"^{named}: expected"):
         VAEConfig(**options)
 
 
