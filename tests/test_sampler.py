@@ -151,6 +151,16 @@ def test_non_negative_features_stay_so(vae):
     torch.testing.assert_close(clamped.features, free.features.clamp(min=0))
 
 
+def test_features_of_unit_norm_stay_so(vae):
+    source = torch.nn.functional.normalize(torch.rand(2, 6, 12), dim=-1)
+    unit = PseudoVideoSampler(vae, profile=FeatureProfile(unit_norm=True))
+    free = PseudoVideoSampler(vae).sample(source, label=0, generator=make_generator(1))
+    made = unit.sample(source, label=0, generator=make_generator(1))
+    norms = free.features.norm(dim=-1, keepdim=True)
+    assert not torch.allclose(norms, torch.ones(()))
+    torch.testing.assert_close(made.features, free.features / norms)
+
+
 @pytest.mark.parametrize(
     ("features", "options", "message"),
     [

@@ -14,6 +14,7 @@ def test_of_equal_scores_the_first_are_selected():
     found = select_ranked([tied], [np.zeros(9)], top_share=0.1)
     expected = np.flatnonzero(tied == 1)[:40]
     np.testing.assert_array_equal(np.flatnonzero(found.masks[0]), expected)
+    assert found.weights is None  # all alike, unless it is asked for
 
 
 def test_where_nothing_is_selected_the_highest_score_is_told():

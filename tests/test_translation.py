@@ -182,7 +182,8 @@ def test_a_residual_is_the_source_and_the_difference_of_the_decoders(sampler):
 
 @pytest.mark.parametrize("strength", [None, 0.7])
 def test_many_rows_go_through_the_network_in_parts(vae, monkeypatch, strength):
-    rows, noise = torch.rand(20, 12), torch.randn(20, 4)
+    rows, noise = torch.rand(20, 12), torch.randn(20, 4)  # moved to the model's dtype
+    vae = vae.double()
     options = {"strength": strength and torch.linspace(0, strength, 20)}
     with torch.no_grad():
         whole = translate_rows(vae, rows, noise, 1, **options)
@@ -266,9 +267,10 @@ def test_the_likeliest_of_several_candidates_is_taken(many_videos, label):
     source = torch.rand(20, 2, 8, 12) + 1
     means = []
     for count in (1, 2, 8):
-        own = by(sampler, candidates=count, temperature=3.0)
+        calm = FeatureProfile(suspicious=2.0)
+        own = by(sampler, calm, candidates=count, temperature=3.0)
         made = own.sample(source, label=label, generator=make_generator(0))
-        assert label == 1 or made.pseudo_mask.all()  # of scope "all", scored or not
+        assert label == 1 or made.pseudo_mask.all()  # scope "all": scored, yet all
         rows = made.features.transpose(1, 2)[made.pseudo_mask]
         means.append(own.scorer(rows).mean().item())
     assert means == sorted(means, reverse=label == 0)
