@@ -190,6 +190,7 @@ def test_a_figure_that_the_videos_do_not_define_is_nan():
     [
         ([[0, 1], [0]], [[0.1, 0.2], [0.1, 0.2]], r"shapes \(1,\) and \(2,\)"),
         ([[0, 1], [0]], [[0.1, 0.2]], "same videos, got 2 and 1 videos"),
+        ([[0, 1]], [[0.1, 0.2], [0.3]], "same videos, got 1 and 2 videos"),
         ([[0, 1]], [[0.1, np.inf]], "finite"),
         ([[0, 0], [0]], [[0.1, 0.2], [0.3]], "both normal and anomalous"),
     ],

@@ -265,9 +265,8 @@ def test_pseudo_normal_videos_replace_what_is_suspicious(many_videos):
 def test_the_likeliest_of_several_candidates_is_taken(many_videos, label):
     sampler = fit(many_videos, candidates=8)
     source = torch.rand(20, 2, 8, 12) + 1
-    means = []
+    means, calm = [], FeatureProfile(suspicious=2.0)
     for count in (1, 2, 8):
-        calm = FeatureProfile(suspicious=2.0)
         own = by(sampler, calm, candidates=count, temperature=3.0)
         made = own.sample(source, label=label, generator=make_generator(0))
         assert label == 1 or made.pseudo_mask.all()  # scope "all": scored, yet all

@@ -283,7 +283,7 @@ def _cutmix(training: Training, arm: Arm) -> Makers:
 
     In abnormal videos, the selected snippets give way to real normal ones.
     """
-    all_places = training.places
+    all_places = training.places  # at once: it raises where nothing is selected
 
     def draw(label: int, count: int, rng: np.random.Generator) -> Video:
         places = all_places[label]
