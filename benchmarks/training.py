@@ -2,9 +2,11 @@
 
     python benchmarks/training.py [--json]        # pythae: pip install pythae
     python benchmarks/training.py --device cuda --precision tf32 --videos 480
+    python benchmarks/training.py --device cuda --batching video --batch-size 5000
 
 Videos of one crop `(T, 2048)` lie in files and are read anew in each epoch. In each
-round come, in random order: an epoch of `train_vae` in mixed batches, reading included;
+round come, in random order: an epoch of `train_vae`, reading included, in batches that
+are mixed over videos of 128 snippets, or with `--batching video` of a video each;
 the matrix products of as many steps, alone, at the shapes of its layers, which is the
 limit; and epochs of pythae's trainer of a VAE of the same widths with one decoder, on
 the same snippets in memory, in batches as large and in batches of 64, its default. A
@@ -34,19 +36,20 @@ from peers import pythae_vae
 from torch import Tensor
 
 from vad_pseudoaug import MultiTaskVAE, Recipe, VAEConfig, VideoSet
+from vad_pseudoaug.feed import VIDEOS_PER_CLASS
 from vad_pseudoaug.selection import select_above
-from vad_pseudoaug.training import VIDEOS_PER_CLASS, train_vae
+from vad_pseudoaug.training import train_vae
 
-FEATURE_DIM, LENGTH = 2048, 128
+FEATURE_DIM, LENGTH = 2048, 128  # of videos that are mixed
 OURS, LIMIT, PEER = "vad_pseudoaug", "products alone", "pythae, batches of {}"
 
 
-def write_videos(folder: Path, count: int) -> list[Path]:
+def write_videos(folder: Path, count: int, length: int = LENGTH) -> list[Path]:
     """Write videos of non-negative features, as a ReLU leaves them."""
     rng = np.random.default_rng(0)
     files = [folder / f"{number}.npy" for number in range(count)]
     for file in files:
-        np.save(file, rng.random((LENGTH, FEATURE_DIM), dtype=np.float32) ** 4)
+        np.save(file, rng.random((length, FEATURE_DIM), dtype=np.float32) ** 4)
     return files
 
 
@@ -120,18 +123,20 @@ def read_bandwidth() -> float:
 def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Run all rounds; return the figures."""
     config = VAEConfig(FEATURE_DIM)
-    files = write_videos(folder, options.videos)
+    length = options.batch_size if options.batching == "video" else LENGTH
+    files = write_videos(folder, options.videos, length)
     half = len(files) // 2
     normal, abnormal = VideoSet(files[:half]), VideoSet(files[half:])
-    num_snippets = len(files) * LENGTH
+    num_snippets = len(files) * length
     steps = num_snippets // options.batch_size
     recipe = Recipe.named(
-        batching="mixed",
+        batching=options.batching,
         batch_size=options.batch_size,
+        max_snippets=options.batch_size,
         steps_per_epoch=steps,
         epochs=1,
     )
-    selection = select_above([np.ones(LENGTH)] * len(abnormal))
+    selection = select_above([np.ones(length)] * len(abnormal))
     model = MultiTaskVAE(config, device=options.device)
     place = {"device": options.device, "dtype": product_dtype(options)}
     step = products(options.batch_size, config, place)
@@ -182,10 +187,12 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--batch-size", type=int, default=1024)
+    parser.add_argument("--batching", choices=("mixed", "video"), default="mixed")
     parser.add_argument("--videos", type=int, default=80)
     add_device(parser)
     options = parser.parse_args()
-    if options.batch_size > (most := 2 * VIDEOS_PER_CLASS * LENGTH):
+    most = 2 * VIDEOS_PER_CLASS * LENGTH
+    if options.batching == "mixed" and options.batch_size > most:
         parser.error(f"--batch-size: {most} snippets at most are drawn of these videos")
     with tempfile.TemporaryDirectory() as folder, chosen(options):
         figures = measure(options, Path(folder))

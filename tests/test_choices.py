@@ -2,6 +2,7 @@
 
 import math
 import threading
+import time
 import warnings
 
 import numpy as np
@@ -10,11 +11,12 @@ import torch
 from scipy import stats
 
 from vad_pseudoaug import MultiTaskVAE, PseudoVideoSampler, Recipe, VAEConfig, VideoSet
+from vad_pseudoaug.feed import READERS, Feed, _Plan
 from vad_pseudoaug.fitting import new_vae
 from vad_pseudoaug.losses import kl_by_unit, with_free_bits
 from vad_pseudoaug.randomness import make_generator
 from vad_pseudoaug.selection import Selection, select_above, select_ranked
-from vad_pseudoaug.training import _Batch, _Feed, learning_rate, train_vae, warm_up
+from vad_pseudoaug.training import learning_rate, train_vae, warm_up
 
 NOBODY = Selection((), ())
 TINY = MultiTaskVAE(VAEConfig(4, (8,), 2))
@@ -212,7 +214,7 @@ def test_early_stopping_resumes_to_the_bit(videos, tmp_path, monkeypatch):
     whole, history = train(videos, **EARLY)
     path = tmp_path / "training.safetensors"
     epochs = 0
-    original = _Feed.epoch
+    original = Feed.epoch
 
     def interrupt(self, generator):
         nonlocal epochs
@@ -222,7 +224,7 @@ def test_early_stopping_resumes_to_the_bit(videos, tmp_path, monkeypatch):
         return original(self, generator)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(_Feed, "epoch", interrupt)
+        patch.setattr(Feed, "epoch", interrupt)
         train(videos, path, **EARLY)
     for _ in range(2):  # resumed, and read when it is finished
         model, found = train(videos, path, **EARLY)
@@ -239,7 +241,7 @@ def test_held_out_videos_never_train(videos):
     normal, abnormal = (VideoSet(own, name=str(i)) for i, own in enumerate(videos))
     selection = select_above([np.linspace(0, 1, v.shape[1]) for v in abnormal])
     recipe = Recipe.named(validation_share=0.25)
-    feed = _Feed(TINY, normal, abnormal, selection, recipe, 0)
+    feed = Feed(TINY, normal, abnormal, selection, recipe, 0)
     trained = {batch.title for batch in feed.epoch(make_generator(0))}
     held_out = {batch.title for batch in feed.held_out(make_generator(0))}
     assert len(held_out) == 4
@@ -254,7 +256,7 @@ def test_a_mixed_batch_has_several_videos_of_each_class():
     masks = tuple(np.arange(30) < 25 for _ in abnormal)
     recipe = Recipe.named(batching="mixed", batch_size=96, steps_per_epoch=7)
     sets = (VideoSet(normal), VideoSet(abnormal))
-    feed = _Feed(TINY, *sets, Selection(masks, ()), recipe, 0)
+    feed = Feed(TINY, *sets, Selection(masks, ()), recipe, 0)
     batches = list(feed.epoch(make_generator(0)))
     assert len(batches) == len(feed) == 7
     for batch in batches:
@@ -273,7 +275,7 @@ def test_soft_weights_are_frequencies():
     masks = (np.array([False, True, True, False, True, False]),)
     weights = (np.array([9, 1, 2, 9, 5, 9], np.float32),)
     sets = (VideoSet([video]), VideoSet([video]))
-    feed = _Feed(TINY, *sets, Selection(masks, (), weights), Recipe(), 0)
+    feed = Feed(TINY, *sets, Selection(masks, (), weights), Recipe(), 0)
     generator, times = make_generator(0), np.zeros(6)
     for _ in range(1000):
         times += np.bincount(feed._draw(1, 0, 6, 3, generator), minlength=6)
@@ -294,10 +296,11 @@ def test_batches_that_are_read_ahead_are_the_same(
         sets.append(VideoSet(files))
     selection = select_above([np.linspace(0, 1, v.shape[1]) for v in sets[1]])
     recipe = Recipe.named(batching=batching, batch_size=20, steps_per_epoch=5)
-    monkeypatch.setattr(_Batch, "pinned", lambda self: self)  # that needs a GPU
+    unpinned = _Plan.read  # to pin needs a GPU
+    monkeypatch.setattr(_Plan, "read", lambda plan, pinned=False: unpinned(plan))
 
     def read(ahead):
-        feed = _Feed(TINY, *sets, selection, recipe, 0)
+        feed = Feed(TINY, *sets, selection, recipe, 0)
         assert not feed._reads_ahead  # as the model is on the CPU
         feed._reads_ahead = ahead
         return feed.epoch(make_generator(0))
@@ -316,6 +319,27 @@ def test_batches_that_are_read_ahead_are_the_same(
     with pytest.raises(FileNotFoundError):
         list(read(True))
     assert threading.active_count() == 1
+
+
+def test_no_more_batches_are_read_ahead_than_there_are_readers(tmp_path, monkeypatch):
+    files = [tmp_path / f"{number}.npy" for number in range(40)]
+    for file in files:
+        np.save(file, np.zeros((3, 4), np.float32))
+    read = []
+    original = _Plan.read
+
+    def count(plan, pinned):
+        read.append(plan.title)
+        return original(plan)
+
+    monkeypatch.setattr(_Plan, "read", count)
+    feed = Feed(TINY, VideoSet(files), None, NOBODY, Recipe.named(), 0)
+    feed._reads_ahead = True
+    for given, batch in enumerate(feed.epoch(make_generator(0)), start=1):
+        time.sleep(0.01)  # what could be read is read meanwhile
+        assert len(read) <= given + READERS + 1
+        assert batch.features.shape == (3, 4)
+    assert sorted(read) == sorted(map(str, files))
 
 
 def test_ranked_snippets_are_the_highest_above_the_guard():

@@ -6,15 +6,13 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from .checkpoint import (
@@ -24,19 +22,19 @@ from .checkpoint import (
     write_tensors,
 )
 from .extras import progress_bar
+from .feed import Feed
 from .losses import VAELoss
-from .processes import Part, Processes
+from .processes import Processes
 from .randomness import make_generator
 from .recipe import Recipe
-from .selection import NothingToLearnError, Selection
-from .vae import ABNORMAL, NORMAL, MultiTaskVAE
+from .selection import Selection
+from .vae import MultiTaskVAE
 from .videos import VideoSet
 from .writing import differences
 
 History = list[dict[str, float]]
 TERMS = VAELoss._fields[1:]
 SECONDS_BETWEEN_SAVES = 30.0
-VIDEOS_PER_CLASS = 8  # in a mixed batch
 
 
 def train_vae(
@@ -90,7 +88,7 @@ def train_vae(
         return []
     model.train()
     optimiser = _adam(model, recipe.lr)
-    feed = _Feed(model, normal, abnormal, selection, recipe, seed, processes)
+    feed = Feed(model, normal, abnormal, selection, recipe, seed, processes)
     run = _run(recipe, seed, normal, abnormal)
     run["selected"] = selection.to_dict()
     best = _Best(recipe.patience)
@@ -181,7 +179,7 @@ class _Best:
 
 
 @torch.no_grad()
-def _validate(model: MultiTaskVAE, feed: _Feed, seed: int) -> float:
+def _validate(model: MultiTaskVAE, feed: Feed, seed: int) -> float:
     """Return the joint loss of the held-out videos, the same noise in each epoch."""
     model.eval()
     generator = make_generator(seed, 3)
@@ -219,247 +217,6 @@ def _adam(model: MultiTaskVAE, lr: float) -> torch.optim.Adam:
         return torch.optim.Adam(model.parameters(), lr=lr, fused=True)
     except RuntimeError:
         return torch.optim.Adam(model.parameters(), lr=lr)
-
-
-class _Batch(NamedTuple):
-    """What a step is made of.
-
-    Attributes:
-        features: Own rows, `(M, D)`: of several processes each has some.
-        labels: The class of each, `(M,)`, normal ones first.
-        noise: `(M, latent)`, their latent noise.
-        counts: How many rows of each class all processes have.
-        title: Where they are from.
-        part: What they are a part of; None in a single process.
-    """
-
-    features: Tensor
-    labels: Tensor
-    noise: Tensor
-    counts: tuple[int, int]
-    title: str
-    part: Part | None
-
-    def pinned(self) -> _Batch:
-        """Return the batch where a GPU fetches it from without waiting."""
-        pinned = (self.features.pin_memory(), self.noise.pin_memory())
-        return self._replace(features=pinned[0], noise=pinned[1])
-
-    def loss(self, model: MultiTaskVAE, kl_weight: float = 1.0) -> VAELoss:
-        weight = model.mean_head.weight
-        return model.loss(
-            self.features.to(weight, non_blocking=True),
-            self.labels,
-            noise=self.noise.to(weight, non_blocking=True),
-            kl_weight=kl_weight,
-            part=self.part,
-        )
-
-
-class _Piece(NamedTuple):
-    """Some snippets of one video.
-
-    Attributes:
-        label: Class of the video.
-        features: Own rows, `(M, D)`.
-        rows: `(M,)`, their numbers among all of the piece, crop after crop.
-        size: How many rows the piece has in all processes.
-    """
-
-    label: int
-    features: NDArray[np.float32]
-    rows: NDArray[np.int64]
-    size: int
-
-
-class _Feed:
-    """Gives the batches of an epoch: of one video each, or mixed over videos.
-
-    All that is random in a batch is drawn with it, so one can be read ahead.
-    """
-
-    def __init__(
-        self,
-        model: MultiTaskVAE,
-        normal: VideoSet,
-        abnormal: VideoSet | None,
-        selection: Selection,
-        recipe: Recipe,
-        seed: int,
-        processes: Processes | None = None,
-    ):
-        self._latent_dim = model.config.latent_dim
-        self._dtype = model.mean_head.weight.dtype
-        self._reads_ahead = model.mean_head.weight.is_cuda and all(
-            videos.paths is not None for videos in (normal, abnormal or normal)
-        )
-        self._processes = processes
-        self._sets = (normal, normal if abnormal is None else abnormal)
-        self._masks, self._weights = selection.masks, selection.weights
-        self._recipe = recipe
-        chosen = [i for i, mask in enumerate(selection.masks) if mask.any()]
-        self._videos: list[list[int]] = []
-        self._held_out: list[list[int]] = []
-        for label, numbers in ((NORMAL, list(range(len(normal)))), (ABNORMAL, chosen)):
-            count = round(len(numbers) * recipe.validation_share)
-            if numbers and recipe.validation_share and not 0 < count < len(numbers):
-                raise NothingToLearnError(
-                    f"validation_share={recipe.validation_share}: expected some videos "
-                    f"of {len(numbers)} to train and some to validate, in each class"
-                )
-            generator = make_generator(seed, 6, label)
-            order = torch.randperm(len(numbers), generator=generator, device="cpu")
-            mixed = [numbers[i] for i in order.tolist()] if count else numbers
-            self._held_out.append(sorted(mixed[:count]))
-            self._videos.append(sorted(mixed[count:]))
-
-    def held_out(self, generator: torch.Generator) -> Iterator[_Batch]:
-        """Give the held-out videos, each a batch."""
-        for label in (NORMAL, ABNORMAL):
-            for i in self._held_out[label]:
-                yield self._single(label, i, generator)
-
-    def __len__(self) -> int:
-        if self._recipe.batching == "mixed":
-            return self._recipe.steps_per_epoch
-        return sum(map(len, self._videos))
-
-    def epoch(self, generator: torch.Generator) -> Iterator[_Batch]:
-        """Give the batches of one epoch, drawn from `generator`.
-
-        For a GPU the next one is read from its files while one is in use. A host's
-        dataset is not: it need not bear threads.
-        """
-        batches = self._epoch(generator)
-        return _ahead(batches) if self._reads_ahead else batches
-
-    def _epoch(self, generator: torch.Generator) -> Iterator[_Batch]:
-        if self._recipe.batching == "mixed":
-            for _ in range(self._recipe.steps_per_epoch):
-                yield self._mixed(generator)
-            return
-        numbered = [
-            (label, i) for label in (NORMAL, ABNORMAL) for i in self._videos[label]
-        ]
-        order = torch.randperm(len(numbered), generator=generator, device="cpu")
-        for number in order.tolist():
-            label, index = numbered[number]
-            yield self._single(label, index, generator)
-
-    def _single(self, label: int, index: int, generator: torch.Generator) -> _Batch:
-        piece = self._piece(label, index, self._recipe.max_snippets, generator)
-        return self._batch([piece], self._sets[label].title(index), generator)
-
-    def _mixed(self, generator: torch.Generator) -> _Batch:
-        """Draw as many snippets of each class, of up to 8 videos of each."""
-        pieces: list[_Piece] = []
-        for label, videos in enumerate(self._videos):
-            if not videos:
-                continue
-            count = min(len(videos), VIDEOS_PER_CLASS)
-            order = torch.randperm(len(videos), generator=generator, device="cpu")
-            each = max(1, self._recipe.batch_size // 2 // count)
-            for number in order[:count].tolist():
-                turn = len(pieces)
-                pieces.append(self._piece(label, videos[number], each, generator, turn))
-        return self._batch(pieces, "a mixed batch", generator)
-
-    def _batch(
-        self, pieces: Sequence[_Piece], title: str, generator: torch.Generator
-    ) -> _Batch:
-        features = [torch.from_numpy(piece.features) for piece in pieces]
-        labels = np.repeat([p.label for p in pieces], [len(p.rows) for p in pieces])
-        sizes = [piece.size for piece in pieces]
-        normal, abnormal = np.bincount([p.label for p in pieces], sizes, 2).tolist()
-        counts = (int(normal), int(abnormal))
-        noise = torch.randn(
-            (sum(sizes), self._latent_dim),
-            generator=generator,
-            device=generator.device,
-            dtype=self._dtype,
-        )
-        part = None
-        if self._processes is not None:
-            part = Part(counts, self._processes)
-            starts = np.cumsum([0, *sizes[:-1]])
-            rows = [p.rows + start for p, start in zip(pieces, starts, strict=True)]
-            noise = noise[torch.from_numpy(np.concatenate(rows))]
-        return _Batch(
-            features[0] if len(features) == 1 else torch.cat(features),
-            torch.from_numpy(labels),
-            noise,
-            counts,
-            title,
-            part,
-        )
-
-    def _piece(
-        self,
-        label: int,
-        index: int,
-        max_snippets: int,
-        generator: torch.Generator,
-        turn: int = 0,
-    ) -> _Piece:
-        """Draw snippets of a video, `max_snippets` at most, and read the own ones.
-
-        Of several processes each takes every n-th snippet; `turn` tells who begins.
-        """
-        num_drawn, own = 0, np.empty(0, np.int64)
-
-        def choose(length: int) -> NDArray[np.int64]:
-            nonlocal num_drawn, own
-            drawn = self._draw(label, index, length, max_snippets, generator)
-            num_drawn, own = len(drawn), np.arange(len(drawn))
-            if self._processes is not None:
-                first = (self._processes.rank + turn) % self._processes.count
-                own = own[first :: self._processes.count]
-            return drawn[own]
-
-        features = self._sets[label].rows(index, choose)  # (N, M, D)
-        num_crops, _, feature_dim = features.shape
-        rows = np.arange(num_crops)[:, None] * num_drawn + own  # (N, M)
-        flat = np.ascontiguousarray(features).reshape(-1, feature_dim)
-        return _Piece(label, flat, rows.ravel(), num_crops * num_drawn)
-
-    def _draw(
-        self,
-        label: int,
-        index: int,
-        length: int,
-        max_snippets: int,
-        generator: torch.Generator,
-    ) -> NDArray[np.int64]:
-        """Draw which snippets of a video train."""
-        numbers: NDArray[np.int64] = np.arange(length)
-        if label == ABNORMAL:
-            numbers = np.flatnonzero(self._masks[index])
-            if self._weights is not None:
-                weights = torch.from_numpy(self._weights[index][numbers])
-                count = min(len(weights), max_snippets)
-                drawn = torch.multinomial(
-                    weights, count, replacement=True, generator=generator
-                )
-                numbers = numbers[drawn.numpy()]
-                return numbers
-        if len(numbers) > max_snippets:
-            order = torch.randperm(len(numbers), generator=generator, device="cpu")
-            numbers = numbers[order[:max_snippets].numpy()]
-        return numbers
-
-
-def _ahead(batches: Iterator[_Batch]) -> Iterator[_Batch]:
-    """Give batches for a GPU; a thread reads the next one meanwhile."""
-
-    def read() -> _Batch | None:
-        batch = next(batches, None)
-        return None if batch is None else batch.pinned()
-
-    with ThreadPoolExecutor(1) as reader:
-        coming = reader.submit(read)
-        while (batch := coming.result()) is not None:
-            coming = reader.submit(read)
-            yield batch
 
 
 def _get_state(

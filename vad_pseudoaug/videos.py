@@ -184,9 +184,15 @@ class VideoSet(Sequence[NDArray[np.float32]]):
         Raises:
             ValueError: If one of them is not finite.
         """
+        return self.choose_rows(index, choose)()
+
+    def choose_rows(
+        self, index: int, choose: Callable[[int], NDArray[np.int64] | slice]
+    ) -> Callable[[], NDArray[np.float32]]:
+        """Choose now what `rows` returns when it is called for, by whatever thread."""
         features = self._open_alike(index)
-        chosen = features[:, choose(features.shape[1])]
-        return self._convert(chosen, index)
+        chosen = choose(features.shape[1])
+        return lambda: self._convert(features[:, chosen], index)
 
     def blocks(self, index: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
         """Give a video's snippets some at a time: no file need fit into memory.
