@@ -220,13 +220,29 @@ def list_seeds() -> list[bytes]:
 
 
 def _checkpoint(folder: Path) -> tuple[dict[str, Any], Path]:
-    """Write a small checkpoint once; return its configuration and its weights."""
+    """Write a small checkpoint of all parts once; return configuration and weights."""
     if not (folder / "first.json").exists():
         # Here, so that the other targets start without torch.
-        from vad_pseudoaug import MultiTaskVAE, PseudoVideoSampler, VAEConfig
+        import torch
 
-        vae = MultiTaskVAE(VAEConfig(3, hidden_dims=(2,), latent_dim=2))
-        PseudoVideoSampler(vae).save_pretrained(folder)
+        from vad_pseudoaug import (
+            Baseline,
+            MultiTaskVAE,
+            PseudoVideoSampler,
+            Recipe,
+            VAEConfig,
+        )
+        from vad_pseudoaug.bank import Bank
+
+        config = VAEConfig(3, hidden_dims=(2,), latent_dim=2, standardise=True)
+        banks = {k: Bank(torch.ones(2, 1, 2, 3), torch.tensor([1, 2])) for k in (0, 1)}
+        PseudoVideoSampler(
+            MultiTaskVAE(config),
+            recipe=Recipe.named("robust"),
+            scorer=Baseline(3, hidden_dims=(2,)),
+            banks=banks,
+            means=torch.zeros(2, 3),
+        ).save_pretrained(folder)
         (folder / "config.json").rename(folder / "first.json")
     config = json.loads((folder / "first.json").read_text())
     return config, folder / config["weights"]["file"]
@@ -279,23 +295,44 @@ def weights_seeds() -> list[bytes]:
         return [weights.read_bytes()]
 
 
-def run_state(data: bytes, folder: Path) -> None:
-    """Read the bytes as tensors."""
-    from vad_pseudoaug.checkpoint import read_tensors
+def _train(path: Path) -> None:
+    """Train a small model for two epochs, or go on from a state."""
+    from vad_pseudoaug import MultiTaskVAE, Recipe, VAEConfig, VideoSet
+    from vad_pseudoaug.selection import select_above
+    from vad_pseudoaug.training import train_vae
 
+    vae = MultiTaskVAE(VAEConfig(4, hidden_dims=(2,), latent_dim=2))
+    recipe = Recipe.named("paper", epochs=2, hidden_dims=(2,), latent_dim=2)
+    sets = (VideoSet([VIDEO], layout="TND"), VideoSet([VIDEO / 2], layout="TND"))
+    selection = select_above([np.ones(3)])
+    history = train_vae(vae, *sets, selection, recipe, state_path=path, progress=False)
+    weights = [weight for own in vae.state_dict().values() for weight in own.flatten()]
+    if len(history) != 2 or not np.isfinite(weights).all():
+        raise FindingError(f"{len(history)} epochs, weights {weights}")
+
+
+def run_state(data: bytes, folder: Path) -> None:
+    """Read the bytes as the state of a run of which an epoch is left."""
     path = folder / "state.safetensors"
     path.write_bytes(data)
     try:
-        read_tensors(path)
-    except REFUSALS:
+        _train(path)
+    except (*REFUSALS, FloatingPointError):  # huge weights diverge
         return
 
 
 def state_seeds() -> list[bytes]:
-    """Give files of tensors, and import torch, which takes seconds."""
-    import vad_pseudoaug.checkpoint  # noqa: F401
+    """Give the state after an epoch, and after the last one."""
+    from vad_pseudoaug.checkpoint import read_tensors, write_tensors
 
-    return safetensors_seeds()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "state.safetensors"
+        _train(path)
+        last = path.read_bytes()
+        tensors, meta = read_tensors(path)
+        meta["history"] = json.dumps(json.loads(meta["history"])[:1])
+        write_tensors(path, tensors, meta=meta)
+        return [path.read_bytes(), last]
 
 
 TARGETS = {

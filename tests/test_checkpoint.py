@@ -8,12 +8,20 @@ import sys
 import pytest
 import torch
 
-from vad_pseudoaug import CheckpointError, checkpoint
+from vad_pseudoaug import (
+    Baseline,
+    CheckpointError,
+    MultiTaskVAE,
+    PseudoVideoSampler,
+    VAEConfig,
+    checkpoint,
+)
 from vad_pseudoaug.checkpoint import (
     atomic_path,
     read_checkpoint,
     write_checkpoint,
 )
+from vad_pseudoaug.sampler import _ENTRIES
 
 OLD, NEW = {"w": torch.zeros(3)}, {"w": torch.ones(3)}
 
@@ -165,6 +173,35 @@ def test_widths_that_the_weights_do_not_have(vae, tmp_path, widths):
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(CheckpointError, match="hidden layers and widths such as"):
         type(vae).from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor", "message"),
+    [
+        ("mean_head.bias", torch.zeros(2, dtype=torch.float64), "expected one dtype"),
+        ("feature_scale", torch.zeros(()), "feature_scale: expected a finite value"),
+        ("feature_scale", -torch.ones(()), "feature_scale: expected a finite value"),
+        ("means.normal", torch.zeros(4), "means: expected those of 3 features"),
+        ("means.abnormal", torch.zeros(()), "means: expected those of 3 features"),
+        ("scorer.mlp.0.weight", torch.zeros(0, 3), "scorer fits no feature size 3"),
+        ("scorer.mlp.2.weight", torch.zeros(1, 1), "scorer fits no feature size 3"),
+    ],
+)
+def test_parts_of_a_sampler_that_do_not_fit(tmp_path, name, tensor, message):
+    config = VAEConfig(3, hidden_dims=(2,), latent_dim=2, standardise=True)
+    sampler = PseudoVideoSampler(
+        MultiTaskVAE(config),
+        scorer=Baseline(3, hidden_dims=(2,)),
+        means=torch.zeros(2, 3),
+    )
+    sampler.save_pretrained(tmp_path)
+    assert PseudoVideoSampler.from_pretrained(tmp_path).means.shape == (2, 3)
+    kind = "PseudoVideoSampler"
+    entries, weights = read_checkpoint(tmp_path, kind, _ENTRIES)
+    assert name in weights
+    write_checkpoint(tmp_path, kind, entries, {**weights, name: tensor})
+    with pytest.raises(CheckpointError, match=message):
+        PseudoVideoSampler.from_pretrained(tmp_path)
 
 
 def files(folder):

@@ -10,6 +10,21 @@ from vad_pseudoaug.items import ItemFormat
 from vad_pseudoaug.mixing import PseudoVideoMaker
 
 
+def test_a_made_video_is_a_function_of_the_generator_and_of_the_length(sampler):
+    video = torch.rand(2, 5, 12)
+    sources = SimpleNamespace(read=lambda number: (video, ItemFormat()))
+    maker = PseudoVideoMaker(sampler, {1: sources})
+
+    def make(seed, length=None):
+        generator = torch.Generator().manual_seed(seed)
+        return maker.make(1, 0, generator, length=length)[0]
+
+    first, again, other = make(0), make(0), make(1)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert make(0, 9).shape == (2, 9, 12)
+
+
 @pytest.mark.parametrize("length", [1, 3, 5, 9])
 def test_a_source_is_interpolated_to_the_length_of_an_item(sampler, length):
     video = torch.rand(2, 5, 12)

@@ -1,5 +1,7 @@
 """Training: a batch is a video, runs resume to the bit, divergence is caught."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -119,7 +121,15 @@ def test_the_state_of_another_run_is_refused(run, tmp_path):
 
 @pytest.mark.parametrize(
     "meta",
-    [{}, {"run": "7"}, {"run": "{"}, {"history": None}, {"history": "[7]"}],
+    [
+        {},
+        {"run": "7"},
+        {"run": "{"},
+        *({"history": text} for text in (None, "[7]", "{}", '{"lr": 1}', "[{}]", "[]")),
+        {"history": '"lr"'},
+        {"history": json.dumps([dict.fromkeys(("lr", *module.TERMS), "1")])},
+        {"history": json.dumps([dict.fromkeys(("lr", *module.TERMS), 1.0)] * 5)},
+    ],
     ids=str,
 )
 def test_a_state_that_is_none_is_refused(run, tmp_path, meta):
@@ -139,6 +149,37 @@ def test_a_state_without_its_weights_is_refused(run, tmp_path):
     kept = {k: v for k, v in tensors.items() if "mean" not in k}
     write_tensors(path, kept, meta=good)
     with pytest.raises(CheckpointError, match="not readable as the state of a run"):
+        run(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor"),
+    [
+        ("adam.0.exp_avg", torch.zeros(1)),  # Adam would read beyond its end
+        ("adam.0.exp_avg", None),
+        ("adam.0.exp_avg_sq", torch.zeros(16, 12, dtype=torch.int64)),
+        ("adam.0.step", torch.zeros(3)),
+        ("adam.0.step", None),
+        ("adam.99.step", torch.zeros(())),
+        ("adam.-1.step", torch.zeros(())),
+        ("adam.x.step", torch.zeros(())),
+        ("best.mean_head.bias", torch.zeros(5)),
+        ("model.mean_head.bias", torch.zeros(4, dtype=torch.complex64)),
+        ("model.mean_head.bias", torch.zeros(5)),
+        ("other", torch.zeros(1)),
+    ],
+    ids=lambda one: one if isinstance(one, str) else None,
+)
+def test_a_state_with_tensors_that_do_not_fit_is_refused(run, tmp_path, name, tensor):
+    path = tmp_path / "training.safetensors"
+    run(path)
+    tensors, meta = read_tensors(path)
+    assert tensors["adam.0.exp_avg"].shape == (16, 12)
+    assert tensors["model.mean_head.bias"].shape == (4,)
+    tensors[name] = tensor
+    kept = {k: v for k, v in tensors.items() if v is not None}
+    write_tensors(path, kept, meta=meta)
+    with pytest.raises(CheckpointError, match=f"the tensor {name} is"):
         run(path)
 
 

@@ -180,6 +180,27 @@ def test_a_residual_is_the_source_and_the_difference_of_the_decoders(sampler):
     torch.testing.assert_close(made.features[0], expected)
 
 
+def test_a_graft_is_a_real_run_and_what_the_noise_does_to_its_own_decoder(sampler):
+    run, noise, strength = torch.rand(6, 12), torch.randn(6, 4), torch.rand(6)
+    bank = Bank(run[None, None], torch.tensor([6]))
+    own = PseudoVideoSampler(
+        sampler.vae, recipe=Recipe.named("robust"), banks={0: bank, 1: bank}
+    )
+    mean, log_var = own.vae.encode(run)
+    z = mean + (log_var / 2).exp() * noise
+    for label in (0, 1):
+        change = own.vae.decode(z, label) - own.vae.decode(mean, label)
+        found = own._translate(run, noise, strength, label)
+        torch.testing.assert_close(found, run + strength[:, None] * change)
+
+
+def test_the_noise_of_a_maker_has_the_correlation_of_its_profile(sampler):
+    own = by(sampler, FeatureProfile(correlation=0.9), noise="correlated", share=1.0)
+    noise = own._plan(4000, (), 1, make_generator(0)).noise[0]
+    lag = (noise[1:] * noise[:-1]).mean() / noise.square().mean()
+    assert lag.item() == pytest.approx(0.9, abs=0.03)
+
+
 @pytest.mark.parametrize("strength", [None, 0.7])
 def test_many_rows_go_through_the_network_in_parts(vae, monkeypatch, strength):
     rows, noise = torch.rand(20, 12), torch.randn(20, 4)  # moved to the model's dtype

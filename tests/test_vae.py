@@ -162,6 +162,14 @@ def test_the_noise_may_be_given_in_place_of_a_generator(vae):
             vae.loss(features, labels, **options)
 
 
+@pytest.mark.parametrize("labels", [[1, 0], [1, 1, 0], [0, 1, 0, 1], [1], [0]])
+def test_rows_come_back_in_the_order_of_their_labels(vae, labels):
+    features, noise = torch.rand(len(labels), 12), torch.zeros(len(labels), 4)
+    found, mean, _ = vae(features, torch.tensor(labels), noise=noise)
+    for row, z, label in zip(found, mean, labels, strict=True):
+        torch.testing.assert_close(row, vae.decode(z[None], label)[0])
+
+
 def test_translate_uses_the_decoder_of_the_other_class(vae):
     features = torch.rand(4, 12)
     mean, log_var = vae.encode(features)

@@ -214,9 +214,11 @@ class Baseline(nn.Module):
         try:
             # Widths of tensors that are there: no more memory than they take.
             widths = [len(tensors[f"mlp.{2 * i}.weight"]) for i in range(count - 1)]
+            if not all(widths):
+                raise ValueError(f"widths {widths}")
             model = cls(feature_dim, hidden_dims=tuple(widths))
             model.load_state_dict(dict(tensors))
-        except (KeyError, TypeError, RuntimeError) as error:
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise CheckpointError(
                 f"the checkpoint's scorer fits no feature size {feature_dim}: {error}"
             ) from error

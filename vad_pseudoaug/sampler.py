@@ -610,7 +610,7 @@ class PseudoVideoSampler(SnippetMaker):
                 profile=FeatureProfile.from_dict(config["profile"]),
                 scorer=scorer,
                 banks=banks,
-                means=_read_means(parts.get("means")),
+                means=_read_means(parts.get("means"), feature_dim),
                 seed=int(config["seed"]),
             )
         except (TypeError, KeyError, ValueError) as error:
@@ -666,10 +666,13 @@ _ENTRIES = (
 )
 
 
-def _read_means(saved: Mapping[str, Tensor] | None) -> Tensor | None:
+def _read_means(saved: Mapping[str, Tensor] | None, feature_dim: int) -> Tensor | None:
     if saved is None:
         return None
-    return torch.stack([saved[name].float() for name in CLASS_NAMES.values()])
+    means = [saved[name] for name in CLASS_NAMES.values()]
+    if any(mean.shape != (feature_dim,) for mean in means):
+        raise ValueError(f"means: expected those of {feature_dim} features")
+    return torch.stack(means).float()
 
 
 def _find(

@@ -94,7 +94,7 @@ def train_vae(
     best = _Best(recipe.patience)
     # The first process alone reads and writes: others might see an older file, or none.
     written = None if processes is not None and processes.rank else state_path
-    state, history = _read_state(written, run)
+    state, history = _read_state(written, run, model, recipe)
     if processes is not None:
         state, history = _share_state(processes, state, history)
     if state:
@@ -328,7 +328,10 @@ def _readable_state(path: Path) -> Iterator[None]:
 
 
 def _read_state(
-    path: str | os.PathLike[str] | None, run: Mapping[str, Any]
+    path: str | os.PathLike[str] | None,
+    run: Mapping[str, Any],
+    model: MultiTaskVAE,
+    recipe: Recipe,
 ) -> tuple[dict[str, Tensor], History]:
     """Read the state of a run and the epochs before it, nothing where there is none."""
     if path is None or not Path(path).exists():
@@ -337,8 +340,43 @@ def _read_state(
     state, meta = read_tensors(path)
     _refuse_other(path, meta, run)
     with _readable_state(path):
-        history: History = json.loads(meta["history"])
-        return state, history
+        _check_tensors(state, model)
+        return state, _check_history(json.loads(meta["history"]), recipe)
+
+
+def _check_tensors(state: Mapping[str, Tensor], model: MultiTaskVAE) -> None:
+    """Refuse tensors that are not those of a model and its optimiser, whole.
+
+    Adam looks at no shapes: moments of another size would be read beyond their end.
+    """
+    groups: list[dict[str, tuple[int, ...]]] = [
+        {f"{kind}.{name}": weight.shape for name, weight in model.state_dict().items()}
+        for kind in ("model", "best")
+    ]
+    for number, weight in enumerate(model.parameters()):
+        own = {"exp_avg": weight.shape, "exp_avg_sq": weight.shape, "step": ()}
+        groups.append({f"adam.{number}.{name}": shape for name, shape in own.items()})
+    shapes = {name: shape for group in groups for name, shape in group.items()}
+    for name, tensor in state.items():
+        if tensor.shape != shapes.get(name) or not tensor.is_floating_point():
+            raise ValueError(f"the tensor {name} is {tensor.dtype} {[*tensor.shape]}")
+    for number, group in enumerate(groups):
+        missing = sorted(group.keys() - state.keys())
+        # What was never trained has no moments, and few runs look for the best epoch.
+        if missing and (number == 0 or len(missing) < len(group)):
+            raise ValueError(f"the tensor {missing[0]} is missing")
+
+
+def _check_history(history: Any, recipe: Recipe) -> History:
+    """Refuse what is no list of the figures of epochs."""
+    names = {"lr", *TERMS} | ({"validation"} if recipe.validation_share else set())
+    for entry in (known := list(history)):
+        figures = {type(value) for value in entry.values()}
+        if entry.keys() != names or not figures <= {int, float}:
+            raise ValueError(f"no figures of an epoch: {entry}")
+    if not 0 < len(known) <= recipe.epochs:
+        raise ValueError(f"{len(known)} epochs of {recipe.epochs}")
+    return known
 
 
 def _share_state(

@@ -420,7 +420,17 @@ class MultiTaskVAE(nn.Module):
                     f"the checkpoint's tensor {key}: expected shape "
                     f"{expected.get(key)}, got {found.get(key)}"
                 )
+        dtypes = sorted({str(tensor.dtype) for tensor in tensors.values()})
+        if len(dtypes) > 1:
+            raise CheckpointError(
+                f"the checkpoint's tensors: expected one dtype, got {', '.join(dtypes)}"
+            )
         model.load_state_dict(dict(tensors), assign=True)
+        if known.standardise and not 0 < model.feature_scale < float("inf"):
+            raise CheckpointError(
+                "the checkpoint's tensor feature_scale: expected a finite value > 0, "
+                f"got {model.feature_scale.item()}"
+            )
         return model.to(device=device).eval()
 
 
