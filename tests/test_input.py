@@ -407,7 +407,7 @@ def test_tensors_are_shared_and_whole_numbers_refused():
 
 
 def test_the_table_has_no_row_without_a_test():
-    elsewhere = {  # rows of what is used, and of checkpoints: see test_checkpoint.py
+    elsewhere = {  # what is used; checkpoints: test_checkpoint.py, test_training.py
         "float32 `.npy`, `(T, D)` or `(T, N, D)`",
         "float16, float64, whole numbers, big-endian, Fortran order",
         "an array in memory that is read-only, not contiguous, big-endian, ...",
@@ -419,6 +419,9 @@ def test_the_table_has_no_row_without_a_test():
         "a `config.json` with huge widths or thousands of layers",
         "a `config.json` that names weights in another folder",
         "weights that are changed, not finite, or not floating",
+        "weights of two dtypes, a scale of 0, class means or a scorer of another size",
+        "the state of an unfinished fit with tensors of other sizes, or figures of "
+        "other epochs",
         "a `config.json` of over 64 MiB, nested without end, with infinite or endless "
         "numbers",
     }
