@@ -164,7 +164,7 @@ def test_a_state_without_its_weights_is_refused(run, tmp_path):
         ("adam.-1.step", torch.zeros(())),
         ("adam.x.step", torch.zeros(())),
         ("best.mean_head.bias", torch.zeros(5)),
-        ("model.mean_head.bias", torch.zeros(4, dtype=torch.complex64)),
+        ("model.mean_head.bias", torch.zeros(4, dtype=torch.int32)),
         ("model.mean_head.bias", torch.zeros(5)),
         ("other", torch.zeros(1)),
     ],
