@@ -307,7 +307,7 @@ def _window(mask: NDArray[np.bool_], size: int) -> slice:
 
 
 def _read(videos: VideoSet, index: int, window: slice) -> NDArray[np.float32]:
-    return np.array(videos.rows(index, lambda _: window), order="C")
+    return np.array(videos.rows(index, window), order="C")
 
 
 def _meant(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -231,21 +232,16 @@ class Feed:
 
         Of several processes each takes every n-th snippet; `turn` tells who begins.
         """
-        num_drawn, own = 0, np.empty(0, np.int64)
-
-        def choose(length: int) -> NDArray[np.int64]:
-            nonlocal num_drawn, own
-            drawn = self._draw(label, index, length, max_snippets, generator)
-            num_drawn, own = len(drawn), np.arange(len(drawn))
-            if self._processes is not None:
-                first = (self._processes.rank + turn) % self._processes.count
-                own = own[first :: self._processes.count]
-            return drawn[own]
-
         videos = self._sets[label]
-        read = videos.choose_rows(index, choose)
-        rows = np.arange(videos.num_crops)[:, None] * num_drawn + own  # (N, M)
-        return _Piece(label, read, rows.ravel(), videos.num_crops * num_drawn)
+        length, read = videos.opened(index)
+        drawn = self._draw(label, index, length, max_snippets, generator)
+        own = np.arange(len(drawn))
+        if self._processes is not None:
+            first = (self._processes.rank + turn) % self._processes.count
+            own = own[first :: self._processes.count]
+        rows = np.arange(videos.num_crops)[:, None] * len(drawn) + own  # (N, M)
+        size = videos.num_crops * len(drawn)
+        return _Piece(label, partial(read, drawn[own]), rows.ravel(), size)
 
     def _draw(
         self,

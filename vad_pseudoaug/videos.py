@@ -26,6 +26,7 @@ from .items import copied, detect_format
 from .pooling import blocks, to_segments
 from .randomness import preserved_global_rng
 
+Rows: TypeAlias = "NDArray[np.int64] | slice"
 VideoSource: TypeAlias = "VideoSet | str | os.PathLike[str] | Sequence[Any] | Any"
 
 
@@ -169,14 +170,12 @@ class VideoSet(Sequence[NDArray[np.float32]]):
         """Return the length T of a video; of a file, no features are read for it."""
         return int(self._open_alike(index).shape[1])
 
-    def rows(
-        self, index: int, choose: Callable[[int], NDArray[np.int64] | slice]
-    ) -> NDArray[np.float32]:
+    def rows(self, index: int, chosen: Rows) -> NDArray[np.float32]:
         """Read some snippets of a video, and no others.
 
         Args:
             index: Number of the video.
-            choose: Tells of the video's length T which snippets.
+            chosen: Numbers of the snippets.
 
         Returns:
             A float32 array `(N, M, D)`, in the order chosen.
@@ -184,15 +183,16 @@ class VideoSet(Sequence[NDArray[np.float32]]):
         Raises:
             ValueError: If one of them is not finite.
         """
-        return self.choose_rows(index, choose)()
+        _, read = self.opened(index)
+        return read(chosen)
 
-    def choose_rows(
-        self, index: int, choose: Callable[[int], NDArray[np.int64] | slice]
-    ) -> Callable[[], NDArray[np.float32]]:
-        """Choose now what `rows` returns when it is called for, by whatever thread."""
+    def opened(self, index: int) -> tuple[int, Callable[[Rows], NDArray[np.float32]]]:
+        """Open a video; return its length T, and what reads some snippets of it.
+
+        They are read when that is called, by whatever thread; see `rows`.
+        """
         features = self._open_alike(index)
-        chosen = choose(features.shape[1])
-        return lambda: self._convert(features[:, chosen], index)
+        return features.shape[1], lambda rows: self._convert(features[:, rows], index)
 
     def blocks(self, index: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
         """Give a video's snippets some at a time: no file need fit into memory.
