@@ -96,6 +96,8 @@ def test_free_bits_leave_a_unit_below_the_limit_alone():
     by_unit = kl_by_unit(mean, torch.zeros(2, 2))
     total = with_free_bits(by_unit.sum(dim=0), 2, 0.5)
     assert total.item() == pytest.approx(0.5 + by_unit[:, 1].mean().item())
+    single = with_free_bits(by_unit[0], 1, 0.5)
+    assert single.item() == pytest.approx(0.5 + by_unit[0, 1].item())
     total.backward()
     assert not mean.grad[:, 0].any()
     assert mean.grad[:, 1].all()
@@ -166,6 +168,26 @@ def test_the_encoder_sees_centred_features_of_unit_spread(videos, tmp_path):
     assert torch.equal(again.decode(mean, 1), vae.decode(mean, 1))
     with pytest.raises(ValueError, match="standardise=True"):
         small().set_standardisation(torch.zeros(6), 1.0)
+    for scale in (0.0, -1.0, math.inf, math.nan):
+        with pytest.raises(ValueError, match="a scale > 0"):
+            small(standardise=True).set_standardisation(torch.zeros(6), scale)
+
+
+def test_a_standardised_model_is_a_plain_one_of_scaled_features():
+    plain, scaled = small(), small(standardise=True)
+    scaled.load_state_dict(plain.state_dict(), strict=False)
+    mean = torch.linspace(-1, 1, 6)
+    scaled.set_standardisation(mean, 3.0)
+    features = torch.randn(5, 6, generator=make_generator(0))
+    for ours, theirs in zip(
+        scaled.encode(3 * features + mean), plain.encode(features), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs)
+    z = torch.randn(5, 3, generator=make_generator(1))
+    for label in (0, 1):
+        torch.testing.assert_close(
+            scaled.decode(z, label), 3 * plain.decode(z, label) + mean
+        )
 
 
 def test_a_shared_trunk_leaves_the_decoders_their_last_layer():

@@ -228,6 +228,11 @@ def test_draw_without_sources_says_what_is_missing(sampler):
         sampler.draw(1, label=1)
 
 
+def test_a_sampler_that_was_not_fitted_has_no_history(vae):
+    sampler = PseudoVideoSampler(vae)
+    assert (sampler.history, sampler.selection) == ([], {})
+
+
 def test_fit_learns_end_to_end_and_reloads(videos, small, tmp_path):
     normal, abnormal = videos
     sampler = PseudoVideoSampler.fit(
