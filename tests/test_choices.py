@@ -4,6 +4,7 @@ import math
 import threading
 import time
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -341,6 +342,19 @@ def test_batches_that_are_read_ahead_are_the_same(
     with pytest.raises(FileNotFoundError):
         list(read(True))
     assert threading.active_count() == 1
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs /proc")
+@pytest.mark.parametrize("batching", ["video", "mixed"])
+def test_no_file_stays_mapped_while_a_batch_is_in_use(tmp_path, batching):
+    files = [tmp_path / f"{number}.npy" for number in range(5)]
+    for file in files:
+        np.save(file, np.zeros((3, 4), np.float32))
+    recipe = Recipe.named(batching=batching, steps_per_epoch=3)
+    feed = Feed(TINY, VideoSet(files), None, NOBODY, recipe, 0)
+    for batch in feed.epoch(make_generator(0)):
+        assert len(batch.features)
+        assert str(tmp_path) not in Path("/proc/self/maps").read_text()
 
 
 def test_no_more_batches_are_read_ahead_than_there_are_readers(tmp_path, monkeypatch):

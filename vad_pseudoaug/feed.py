@@ -171,7 +171,7 @@ class Feed:
         plans = self._plans(generator)
         if self._reads_ahead:
             return _read_ahead(plans)
-        return (plan.read() for plan in plans)
+        return map(_Plan.read, plans)  # nothing keeps a plan, and a file mapped by it
 
     def _plans(self, generator: torch.Generator) -> Iterator[_Plan]:
         if self._recipe.batching == "mixed":
