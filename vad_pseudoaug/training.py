@@ -373,7 +373,7 @@ def _check_history(history: Any, recipe: Recipe) -> History:
     for entry in (known := list(history)):
         figures = {type(value) for value in entry.values()}
         if entry.keys() != names or not figures <= {int, float}:
-            raise ValueError(f"no figures of an epoch: {entry}")
+            raise ValueError(f"no figures of an epoch: {entry!s:.80}")
     if not 0 < len(known) <= recipe.epochs:
         raise ValueError(f"{len(known)} epochs of {recipe.epochs}")
     return known
