@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 
 from hosts import FEATURE_DIM, RtfmDataset
 from vad_pseudoaug import MultiTaskVAE, PseudoVideoSampler, VAEConfig, gates
@@ -20,6 +21,9 @@ from vad_pseudoaug.check import Check, check_sampler, refit_on_part
 
 # Tiny products: threads would only wait for each other.
 torch.set_num_threads(1)
+# No bound on an example's time: on a busy machine any of them may take long once.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 
 @pytest.fixture

@@ -260,7 +260,7 @@ def test_class_names():
             class_of_label(label)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     num_crops=st.integers(0, 10),
     length=st.integers(1, 300),
