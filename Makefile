@@ -57,7 +57,7 @@ reproducible: .venv/installed
 	$(BIN)/python .ci/reproducible.py
 
 lowest:
-	$(PYTHON) .ci/lowest.py
+	$(PYTHON) .ci/lowest.py $(LOWEST)
 
 fuzz: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check atheris
