@@ -4,6 +4,8 @@ BIN := .venv/bin
 
 # Of the same commit, the same wheel, byte for byte.
 export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 1577836800)
+# Processes that share the tests, of one thread each.
+TEST_PROCESSES ?= 2
 # Executions of each fuzzing target.
 FUZZ_RUNS ?= 200000
 FUZZ_TARGETS := npy npz safetensors mat list config weights state \
@@ -33,7 +35,7 @@ demo: .venv/installed
 	$(BIN)/vad-pseudoaug demo --output demo
 
 test: .venv/installed
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist worksteal
 
 check: format lint types test wheel
 

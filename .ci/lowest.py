@@ -2,23 +2,36 @@
 
 For each of the four, the lowest bound of pyproject.toml is asked for; where there is no
 such wheel for this Python, pip takes the next one that there is. What was taken is
-printed. `--torch 2.13.0` names another torch, where an index has few of them.
+printed. `--torch 2.13.0` names another torch: the oldest brings gigabytes for GPUs.
+Packages and a copy of the sources are put into a folder that is removed afterwards, so
+that other builds may run beside.
 """
 
 from __future__ import annotations
 
 import argparse
 import re
+import shutil
 import subprocess
 import sys
 import venv
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-FOLDER = ROOT / "build" / "lowest"
+FOLDER = ROOT / ".lowest"
+OF_NO_USE = shutil.ignore_patterns(".*", "build", "dist", "site", "demo", "*.egg-info")
 TOOLS = ("pytest>=8.0", "hypothesis>=6.80")
 # Tests of the core alone: the others need the extras.
-TESTS = ("features", "pooling", "readers", "checkpoint", "vae", "training", "sampler")
+TESTS = (
+    "features",
+    "pooling",
+    "readers",
+    "checkpoint",
+    "vae",
+    "training",
+    "codes",
+    "sampler",
+)
 
 
 def floors() -> dict[str, str]:
@@ -56,20 +69,29 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--torch", help="this version, not the lowest")
     options = parser.parse_args()
-    venv.create(FOLDER, clear=True, with_pip=True)
-    python = FOLDER / "bin" / "python"
+    try:
+        return run(options.torch)
+    finally:
+        shutil.rmtree(FOLDER, ignore_errors=True)
+
+
+def run(torch: str | None) -> int:
+    """Install what is oldest, and test with it; return the exit code of the tests."""
+    venv.create(FOLDER / "venv", clear=True, with_pip=True)
+    python = FOLDER / "venv" / "bin" / "python"
     chosen = {
-        package: (package == "torch" and options.torch)
-        or lowest(python, package, floor)
+        package: (package == "torch" and torch) or lowest(python, package, floor)
         for package, floor in floors().items()
     }
     pins = [f"{package}=={version}" for package, version in chosen.items()]
     print("testing with", *pins, flush=True)
     pip = [str(python), "-m", "pip", "install", "--quiet"]
     subprocess.run([*pip, *pins, *TOOLS], check=True)
-    subprocess.run([*pip, "--no-deps", "-e", str(ROOT)], check=True)
-    tests = [str(ROOT / "tests" / f"test_{name}.py") for name in TESTS]
-    done = subprocess.run([str(python), "-m", "pytest", "-q", *tests], cwd=ROOT)
+    sources = FOLDER / "sources"
+    shutil.copytree(ROOT, sources, ignore=OF_NO_USE)
+    subprocess.run([*pip, "--no-deps", "-e", str(sources)], check=True)
+    tests = [f"tests/test_{name}.py" for name in TESTS]
+    done = subprocess.run([str(python), "-m", "pytest", "-q", *tests], cwd=sources)
     return done.returncode
 
 
