@@ -88,6 +88,21 @@ def test_arms_and_seeds_may_be_added(done, tmp_path):
     assert [run.figures for run in added] == [run.figures for run in runs]
 
 
+def test_seeds_may_count_from_another(done, tmp_path):
+    _, runs = done
+    later = comparison(first_seed=1, num_seeds=2)
+    found = run_comparison(later, tmp_path)
+    assert [run.seed for run in found] == [1] * 3 + [2] * 3
+    expected = [run for run in runs if run.seed > 0]
+    assert [run.figures for run in found] == [run.figures for run in expected]
+    results = summarise(later, found, against=("none",))
+    assert results[0].values["auc"].tolist() == [
+        run.figures.auc for run in expected if run.arm == "none"
+    ]
+    # Without a warning that there is no curve: the pictures are of its first seed.
+    write_summary(tmp_path, later, found, results)
+
+
 def test_results_of_another_comparison_are_refused(done):
     folder, _ = done
     with pytest.raises(ValueError, match="another"):

@@ -121,6 +121,13 @@ def add_compare(commands: Any) -> None:
         help="paired runs, at least 2 [10]",
     )
     what.add_argument(
+        "--first-seed",
+        type=seed,
+        default=0,
+        metavar="SEED",
+        help="seeds count from it: draws to choose by, other than those to show [0]",
+    )
+    what.add_argument(
         "--set",
         default="",
         metavar="CHOICE=VALUE,...",
@@ -188,6 +195,7 @@ def _compare(options: argparse.Namespace) -> int:
         options.hosts or experiment.hosts,
         options.seeds,
         Recipe.parse(options.set),
+        options.first_seed,
     )
     against = [arms[0].name, *(options.against or against)]
     unknown = sorted(set(against) - {arm.name for arm in arms})

@@ -54,8 +54,9 @@ class Comparison:
         data: The videos.
         arms: Ways to make more videos; the first is what others are compared with.
         hosts: Names in `HOSTS`, or `MODULE:FUNCTION`, see `find_host`.
-        num_seeds: Number of paired runs; seeds count from 0.
+        num_seeds: Number of paired runs.
         choices: Choices of the recipe for all arms.
+        first_seed: Seeds count from it: other ones to choose by than to show.
     """
 
     data: Data
@@ -63,6 +64,7 @@ class Comparison:
     hosts: Sequence[str] = ("mlp", "rtfm")
     num_seeds: int = 10
     choices: Mapping[str, Any] = field(default_factory=dict)
+    first_seed: int = 0
 
     def __post_init__(self) -> None:
         if self.num_seeds < 2:
@@ -73,6 +75,11 @@ class Comparison:
         for host in self.hosts:
             find_host(host)
         Recipe.named(**self.choices)
+
+    @property
+    def seeds(self) -> range:
+        """The seed of each paired run."""
+        return range(self.first_seed, self.first_seed + self.num_seeds)
 
 
 @dataclass(frozen=True)
@@ -209,7 +216,7 @@ def run_comparison(
     folder = Path(folder)
     if processes < 1:
         raise ValueError(f"processes: expected at least 1, got {processes}")
-    split = comparison.data.split(0)
+    split = comparison.data.split(comparison.first_seed)
     trained, tested = split.counts[:2], split.counts[2:]
     say(
         f"{trained[0]} normal and {trained[1]} abnormal videos to train, "
@@ -222,7 +229,7 @@ def run_comparison(
     }
     claim_folder(folder, "compare.json", record)
     jobs = []
-    for seed, arm in itertools.product(range(comparison.num_seeds), comparison.arms):
+    for seed, arm in itertools.product(comparison.seeds, comparison.arms):
         open_hosts = [
             host for host in comparison.hosts if not _is_done(folder, host, arm, seed)
         ]
@@ -283,7 +290,7 @@ def _do_arm(
             recipe=Recipe.named(**choices),
             seed=seed,
             progress=False,
-            train=functools.partial(_call_host, group[0]),
+            train=functools.partial(call_host, group[0]),
         )
         with warnings.catch_warnings():
             # Said once for each arm and seed, of videos without a selected snippet.
@@ -294,7 +301,7 @@ def _do_arm(
     return seed, arm.name
 
 
-def _call_host(
+def call_host(
     name: str,
     normal: Any,
     abnormal: Any,
@@ -303,7 +310,7 @@ def _call_host(
     batch_size: int | None = None,
     watch: Watch = None,
 ) -> Score:
-    """Train a host with what it has keywords for."""
+    """Train a host, by its name, with what it has keywords for."""
     train = find_host(name)
     most = min(MAX_BATCH, len(normal), len(abnormal))
     offered = {"watch": watch, "batch_size": batch_size or most}
@@ -332,7 +339,7 @@ def _train(
     ]
     started = time.monotonic()
     batch_size = min(MAX_BATCH, *map(len, videos))
-    score = _call_host(host, more[0], more[1], seed, batch_size=batch_size, watch=watch)
+    score = call_host(host, more[0], more[1], seed, batch_size=batch_size, watch=watch)
     seconds = time.monotonic() - started
     scores = split.snippet_scores(score)
     figures = frame_figures(split.labels, split.to_frames(scores))
@@ -358,7 +365,7 @@ def _train(
 def load_runs(comparison: Comparison, folder: str | os.PathLike[str]) -> list[Run]:
     """Read the runs of a comparison that are done."""
     runs = []
-    for seed in range(comparison.num_seeds):
+    for seed in comparison.seeds:
         lengths = [v.features.shape[1] for v in comparison.data.split(seed).test]
         for host, arm in itertools.product(comparison.hosts, comparison.arms):
             if not _is_done(Path(folder), host, arm, seed):

@@ -81,7 +81,7 @@ def summarise(
     if unknown:
         raise ValueError(f"no arm {', '.join(unknown)}; there is {', '.join(names)}")
     by_key = {(run.host, run.arm, run.seed): run for run in runs}
-    seeds = range(comparison.num_seeds)
+    seeds = comparison.seeds
     missing = [
         (host, name, seed)
         for host in comparison.hosts
@@ -105,7 +105,7 @@ def summarise(
                         split.labels, split.to_frames(by_key[host, name, seed].scores)
                     ),
                 )
-                for seed, split in enumerate(splits)
+                for seed, split in zip(seeds, splits, strict=True)
             ]
             resampled[name] = {
                 figure: resample(ranked, figure=method, num_resamples=num_resamples)
@@ -180,7 +180,8 @@ def write_summary(
     }
     figure = draw_forest(found, first)
     save_figure(figure, folder / "forest.png")
-    split = comparison.data.split(0)
+    first_seed = comparison.first_seed
+    split = comparison.data.split(first_seed)
     figure, axes = new_figure(1, len(hosts), figsize=(6 * len(hosts), 6.5))
     for column, host in enumerate(hosts):
         plot_roc(
@@ -188,9 +189,9 @@ def write_summary(
             {
                 run.arm: np.concatenate(split.to_frames(run.scores))
                 for run in runs
-                if run.host == host and run.seed == 0
+                if run.host == host and run.seed == first_seed
             },
-            title=f"{host}, seed 0 (area under the curve)",
+            title=f"{host}, seed {first_seed} (area under the curve)",
             axes=axes[0, column],
         )
     save_figure(figure, folder / "roc.png")
