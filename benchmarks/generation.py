@@ -4,13 +4,14 @@
     python benchmarks/generation.py --device cuda --precision tf32
 
 In each round come, in random order, for pseudo abnormal videos (half of the segments
-are generated) and for pseudo normal ones (all are): `sample` on batches of videos and
-one video a call; the matrix products that these need, alone, which is the limit; a loop
-that sends one snippet a call through the same model; pythae's sampler, which decodes
-draws from the prior and encodes nothing; and SMOTE of imbalanced-learn on 20,480
-snippets, which compares each of the smaller class with all of it. Snippets a second are
-generated ones, crops included. Printed are medians of the rounds and of the ratios
-within a round.
+are generated) and for pseudo normal ones (all are): `sample` on batches of videos, with
+the codes of their snippets kept from before or not, and one video a call; the matrix
+products that these need, alone, which is the limit; a loop that sends one snippet a
+call through the same model; pythae's sampler, which decodes draws from the prior and
+encodes nothing; and SMOTE of imbalanced-learn on 20,480 snippets, which compares each
+of the smaller class with all of it. Snippets a second are generated ones, crops
+included; pythae generates all of a video's, so that it needs twice as many for a pseudo
+abnormal video. Printed are medians of the rounds and of the ratios within a round.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import statistics
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -34,16 +35,34 @@ from peers import pythae_vae
 from torch import Tensor
 
 from vad_pseudoaug import MultiTaskVAE, PseudoVideoSampler, VAEConfig
+from vad_pseudoaug.codes import Codes
 from vad_pseudoaug.randomness import make_generator
 
 NUM_CROPS, NUM_SEGMENTS, FEATURE_DIM = 10, 32, 2048
-LIMIT = "products alone"
-Way = tuple[Callable[[], Any], int]  # what runs, and how many snippets it makes
+LIMIT, DECODING = "products alone", "decoding products alone"
+PYTHAE = "pythae's sampler"
+KEPT = "the same, codes kept"
+
+
+class Way(NamedTuple):
+    """A way to make snippets.
+
+    Attributes:
+        run: What runs; None where its package is not installed.
+        made: How many snippets it makes.
+        of_video: How many it makes for a pseudo video.
+        limit: What it is compared with as the limit.
+    """
+
+    run: Callable[[], Any] | None
+    made: int
+    of_video: int
+    limit: str = LIMIT
 
 
 def products(
     rows: int, config: VAEConfig, place: dict[str, Any], *, encode: bool = True
-) -> Way:
+) -> Callable[[], Any]:
     """Return the products that so many rows need."""
     widths = (config.feature_dim, *config.hidden_dims)
     pairs = list(itertools.pairwise((config.latent_dim, *reversed(widths))))
@@ -62,23 +81,26 @@ def products(
         for left, right, into in calls:
             torch.mm(left, right, out=into)
 
-    return run, rows
+    return run
 
 
-def snippet_loop(sampler: PseudoVideoSampler, video: Tensor, label: int) -> Way:
+def snippet_loop(
+    sampler: PseudoVideoSampler, snippets: Tensor, label: int
+) -> Callable[[], Any]:
     """Return a loop over some snippets, as one writes it first."""
     generator = make_generator(0)
-    snippets = video.flatten(0, 1)[:64]
 
     @torch.no_grad()
     def run() -> None:
         for snippet in snippets:
             sampler.vae.translate(snippet[None], label, generator=generator)
 
-    return run, len(snippets)
+    return run
 
 
-def pythae_sampler(config: VAEConfig, rows: int, device: str) -> Way | None:
+def pythae_sampler(
+    config: VAEConfig, rows: int, device: str
+) -> Callable[[], Any] | None:
     """Return pythae's sampler of a decoder of the same widths."""
     try:
         from pythae.samplers import NormalSampler
@@ -92,15 +114,15 @@ def pythae_sampler(config: VAEConfig, rows: int, device: str) -> Way | None:
         with torch.no_grad():
             sampler.sample(num_samples=rows, batch_size=rows)
 
-    return run, rows
+    return run
 
 
-def smote() -> Way | None:
-    """Return SMOTE on 20,480 snippets of which a quarter is abnormal."""
+def smote() -> tuple[Callable[[], Any] | None, int]:
+    """Return SMOTE on 20,480 snippets, a quarter abnormal, and how many it makes."""
     try:
         from imblearn.over_sampling import SMOTE
     except ImportError:
-        return None
+        return None, 1
     rng = np.random.default_rng(0)
     rows = rng.random((20_480, FEATURE_DIM), dtype=np.float32) ** 4
     few = len(rows) // 4
@@ -120,21 +142,35 @@ def ways_of(options: argparse.Namespace, label: int) -> dict[str, Way]:
     shape = (options.videos, NUM_CROPS, NUM_SEGMENTS, FEATURE_DIM)
     on_cpu = torch.rand(shape, generator=make_generator(0)) ** 4
     videos = on_cpu.to(options.device)
-    changed = NUM_CROPS * NUM_SEGMENTS // (1 if label == 0 else 2)
-    rows = options.videos * changed
-    ways: dict[str, Way | None] = {
-        LIMIT: products(rows, config, place),
-        f"sample, {options.videos} videos": (
-            lambda: sampler.sample(videos, label=label),
-            rows,
+    codes = Codes(*(own.half() for own in sampler.encode(videos)))
+    whole = NUM_CROPS * NUM_SEGMENTS
+    own = whole // (1 if label == 0 else 2)
+    rows = options.videos * own
+    few = videos[0].flatten(0, 1)[:64]
+    pythae, (by_smote, made_by_smote) = (
+        pythae_sampler(config, rows, options.device),
+        smote(),
+    )
+    ways = {
+        LIMIT: Way(products(rows, config, place), rows, own),
+        f"sample, {options.videos} videos": Way(
+            lambda: sampler.sample(videos, label=label), rows, own
         ),
-        "sample, 1 video": (lambda: sampler.sample(videos[0], label=label), changed),
-        "a snippet a call": snippet_loop(sampler, videos[0], label),
-        "decoding products alone": products(rows, config, place, encode=False),
-        "pythae's sampler": pythae_sampler(config, rows, options.device),
-        "SMOTE": smote(),
+        "sample, 1 video": Way(
+            lambda: sampler.sample(videos[0], label=label), own, own
+        ),
+        "a snippet a call": Way(snippet_loop(sampler, few, label), len(few), own),
+        "SMOTE": Way(by_smote, made_by_smote, own),
+        DECODING: Way(products(rows, config, place, encode=False), rows, own),
+        KEPT: Way(
+            lambda: sampler.sample(videos, label=label, codes=codes),
+            rows,
+            own,
+            DECODING,
+        ),
+        PYTHAE: Way(pythae, rows, whole, DECODING),
     }
-    return {key: way for key, way in ways.items() if way is not None}
+    return {key: way for key, way in ways.items() if way.run is not None}
 
 
 def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -145,22 +181,28 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
         rates: dict[str, list[float]] = {way: [] for way in ways}
         for number in range(options.rounds + 1):
             for way in random.sample(sorted(ways), len(ways)):
-                run, made = ways[way]
-                taken = seconds(run, options.device)
+                taken = seconds(ways[way].run, options.device)
                 if number:  # the first round is for warming up
-                    rates[way].append(made / taken)
+                    rates[way].append(ways[way].made / taken)
         ours = f"sample, {options.videos} videos"
         for way, own in rates.items():
-            share = [a / b for a, b in zip(own, rates[LIMIT], strict=True)]
-            faster = [a / b for a, b in zip(rates[ours], own, strict=True)]
+            limit = rates[ways[way].limit]
+            share = [a / b for a, b in zip(own, limit, strict=True)]
+            faster, kept_faster = (
+                statistics.median(a / b for a, b in zip(rates[of], own, strict=True))
+                for of in (ours, KEPT)
+            )
+            more = ways[way].of_video / ways[ours].of_video
             table.append(
                 {
                     "kind": kind,
                     "way": way,
                     "snippets_per_second": statistics.median(own),
+                    "videos_per_second": statistics.median(own) / ways[way].of_video,
                     "share_of_limit": statistics.median(share),
                     "range": [min(share), max(share)],
-                    "ours_faster": statistics.median(faster),
+                    "ours_faster": faster * more,
+                    "kept_faster": kept_faster * more,
                 }
             )
     return table
@@ -185,15 +227,16 @@ def main() -> None:
         return
     print(
         f"{name(options)}, {options.videos} videos a call\n"
-        f"{'':<16} {'':<26}{'snippets/s':>11}{'of the limit':>14}   range"
-        "         ours is faster"
+        f"{'':<16} {'':<24}{'snippets/s':>11}{'videos/s':>10}{'of its limit':>14}"
+        "   range          sample is, with codes kept: faster, in videos"
     )
     for row in table:
         low, high = row["range"]
         print(
-            f"{row['kind']:<16} {row['way']:<26}{row['snippets_per_second']:>11.0f}"
+            f"{row['kind']:<16} {row['way']:<24}{row['snippets_per_second']:>11.0f}"
+            f"{row['videos_per_second']:>10.1f}"
             f"{row['share_of_limit']:>14.2f}   {low:.2f} to {high:.2f}"
-            f"{row['ours_faster']:>11.1f} x"
+            f"{row['ours_faster']:>10.1f} x{row['kept_faster']:>8.1f} x"
         )
 
 

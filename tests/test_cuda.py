@@ -204,3 +204,22 @@ def test_fit_and_generate_by_nccl(many_videos, tmp_path):
     ):
         subprocess.run([*run, *command], check=True, env=environment, cwd=tmp_path)
     assert list((tmp_path / "pseudo").rglob("*.npy"))
+
+
+def test_codes_are_kept_for_a_gpu(many_videos, small):
+    sampler = fit(many_videos, small, "cuda")
+    options = {"label": 1, "generator": make_generator(1)}
+    expected = sampler.draw(8, **options)
+    sampler.keep_codes(label=1)
+    options["generator"] = make_generator(1)
+    found = sampler.draw(8, **options)
+    assert torch.equal(found.pseudo_mask, expected.pseudo_mask)
+    torch.testing.assert_close(found.features, expected.features, rtol=0, atol=5e-3)
+    video = torch.rand(2, 6, sampler.feature_dim, device="cuda")
+    codes = sampler.encode(video)
+    assert codes.mean.device == video.device
+    made = [
+        sampler.sample(video, label=1, generator=make_generator(2), codes=own)
+        for own in (None, codes)
+    ]
+    torch.testing.assert_close(made[0].features, made[1].features)

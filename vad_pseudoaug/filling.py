@@ -56,15 +56,19 @@ def plan_pool(num_sources: int, entry_bytes: int, max_bytes: int) -> Plan:
     return Plan(variants, min(fitting, num_entries), num_entries, entry_bytes)
 
 
-def temporary_folder(owner: object) -> Path:
-    """Make a folder that goes with an object, or else with this process.
+def disk_folder() -> str | None:
+    """Return where to put large temporary files; None is where Python puts them.
 
     Where the user named no place, /var/tmp is taken: /tmp is memory on many systems.
     """
     named = any(os.environ.get(name) for name in ("TMPDIR", "TEMP", "TMP"))
     disk = "/var/tmp"
-    place = None if named or not os.access(disk, os.W_OK) else disk
-    folder = Path(tempfile.mkdtemp(prefix="vad-pseudoaug-", dir=place))
+    return None if named or not os.access(disk, os.W_OK) else disk
+
+
+def temporary_folder(owner: object) -> Path:
+    """Make a folder that goes with an object, or else with this process."""
+    folder = Path(tempfile.mkdtemp(prefix="vad-pseudoaug-", dir=disk_folder()))
     weakref.finalize(owner, _remove, folder, os.getpid())
     return folder
 

@@ -8,6 +8,7 @@ import torch
 from scipy.special import betaincinv
 from torch import Tensor
 
+from .codes import Codes
 from .losses import reparameterise
 from .recipe import Recipe
 from .vae import NORMAL, MultiTaskVAE
@@ -233,6 +234,7 @@ def translate_rows(
     *,
     strength: Tensor | None = None,
     against: int | None = None,
+    codes: Codes | None = None,
 ) -> Tensor:
     """Encode, add the noise given, decode as class `label`.
 
@@ -247,6 +249,7 @@ def translate_rows(
         label: 0 normal or 1 abnormal.
         strength: `(M,)`, or None for the decoder's output.
         against: Whose output is subtracted; None is the other class.
+        codes: `(M, latent)`, what the encoder makes of the rows, where it is known.
 
     Returns:
         `(M, D)`.
@@ -257,7 +260,10 @@ def translate_rows(
     for start in range(0, len(rows), CHUNK_ROWS):
         chunk = slice(start, start + CHUNK_ROWS)
         part = rows[chunk].to(weight)
-        mean, log_var = vae.encode(part)
+        if codes is None:
+            mean, log_var = vae.encode(part)
+        else:
+            mean, log_var = (own[chunk].to(weight) for own in codes)
         z = reparameterise(mean, log_var, noise[chunk].to(weight))
         made = vae.decode(z, label)
         if strength is not None:

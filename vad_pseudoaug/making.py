@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,8 +14,9 @@ from torch.nn import functional
 
 from .bank import Bank
 from .baseline import Baseline
-from .generation import Plan, draw_plan, translate_rows
-from .items import copied
+from .codes import Codes
+from .generation import CHUNK_ROWS, Plan, draw_plan, translate_rows
+from .items import as_tensor, copied
 from .one_class import DISTURBANCES, disturb
 from .profile import FeatureProfile
 from .recipe import Recipe
@@ -80,6 +82,35 @@ class SnippetMaker:
     def device(self) -> torch.device:
         """Where the model lives."""
         return self.vae.mean_head.weight.device
+
+    @torch.no_grad()
+    def encode(self, features: Tensor | NDArray[Any]) -> Codes:
+        """Return what the encoder makes of snippets `(..., D)`, for `sample(codes=)`.
+
+        Raises:
+            ValueError: If the feature size is another.
+        """
+        given = as_tensor(features)
+        if given.shape[-1:] != (self.feature_dim,):
+            raise ValueError(
+                f"features: the sampler was fitted on feature size {self.feature_dim}, "
+                f"got shape {tuple(given.shape)}"
+            )
+        rows, weight = given.reshape(-1, self.feature_dim), self.vae.mean_head.weight
+        parts = [self.vae.encode(part.to(weight)) for part in rows.split(CHUNK_ROWS)]
+        shape = (*given.shape[:-1], self.vae.config.latent_dim)
+        mean, log_var = (torch.cat(own).view(shape) for own in zip(*parts, strict=True))
+        return Codes(mean, log_var)
+
+    def _check_codes_of_use(self, label: int) -> None:
+        how = self.recipe.translation
+        if how not in ("swap", "residual") and not (
+            how == "disturb" and label == NORMAL
+        ):
+            raise ValueError(
+                f"codes: the recipe's translation {how!r} decodes none of the source's "
+                f"codes for pseudo {CLASS_NAMES[label]} videos"
+            )
 
     def fingerprint(self) -> str:
         """Return a short text that differs from one model or recipe to another."""
@@ -175,7 +206,12 @@ class SnippetMaker:
             yield features
 
     def _generate(
-        self, source: Tensor, base: Tensor, plans: Sequence[Plan], label: int
+        self,
+        source: Tensor,
+        base: Tensor,
+        plans: Sequence[Plan],
+        label: int,
+        codes: Codes | None = None,
     ) -> Tensor:
         """Generate snippets by the plans of their videos.
 
@@ -184,10 +220,13 @@ class SnippetMaker:
             base: `(M, N, D)`, what the generated ones start from.
             plans: Of the videos, of M snippets in all.
             label: The class that is made.
+            codes: `(M, N, latent)`, of `base`; None encodes it.
         """
         weight = self.vae.mean_head.weight
         num_crops = source.shape[1]
         rows = base.flatten(0, 1).to(weight)  # (M * N, D)
+        if codes is not None:
+            codes = Codes(*(own.flatten(0, 1) for own in codes))
 
         def spread(values: Tensor) -> Tensor:  # the crops of a snippet share them
             return values.to(weight).repeat_interleave(num_crops, dim=0)
@@ -197,7 +236,7 @@ class SnippetMaker:
         best = best_scores = None
         for candidate in range(self.recipe.candidates):
             noise = spread(torch.cat([plan.noise[candidate] for plan in plans]))
-            made = self._translate(rows, noise, strength, label)
+            made = self._translate(rows, noise, strength, label, codes)
             if self.recipe.taper:
                 kept = source.flatten(0, 1).to(weight)
                 made = kept + fade * (made - kept)
@@ -214,20 +253,31 @@ class SnippetMaker:
         return best
 
     def _translate(
-        self, rows: Tensor, noise: Tensor, strength: Tensor, label: int
+        self,
+        rows: Tensor,
+        noise: Tensor,
+        strength: Tensor,
+        label: int,
+        codes: Codes | None = None,
     ) -> Tensor:
         """Translate rows `(M, D)` as the recipe says."""
         how = self.recipe.translation
         if how == "disturb" and label == ABNORMAL:
             return rows  # disturbed already
         if how in ("swap", "disturb"):
-            return translate_rows(self.vae, rows, noise, label)
+            return translate_rows(self.vae, rows, noise, label, codes=codes)
         if how == "shift" and self.means is not None:
             means = self.means.to(rows)
             return rows + strength[:, None] * (means[label] - means[1 - label])
         against = label if how == "graft" else None
         return translate_rows(
-            self.vae, rows, noise, label, strength=strength, against=against
+            self.vae,
+            rows,
+            noise,
+            label,
+            strength=strength,
+            against=against,
+            codes=codes,
         )
 
     def _finish(self, rows: Tensor, label: int) -> Tensor:

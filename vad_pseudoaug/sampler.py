@@ -24,6 +24,7 @@ from .checkpoint import (
     write_checkpoint,
 )
 from .claims import printable
+from .codes import Codes, KeptCodes
 from .extras import as_device, track
 from .features import Layout, to_segments
 from .fitting import Fitted, GivenScores, as_training, fit_vae
@@ -89,6 +90,7 @@ class PseudoVideoSampler(SnippetMaker):
         self.normal = self._own("normal", normal)
         self.abnormal = self._own("abnormal", abnormal)
         self._moved: dict[str, str] = {}
+        self._kept: dict[tuple[int, int | None], KeptCodes] = {}
 
     def _own(self, name: str, source: VideoSource | None) -> VideoSet | None:
         if source is None:
@@ -125,7 +127,8 @@ class PseudoVideoSampler(SnippetMaker):
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "generator": None}  # not every torch pickles one
+        # Not every torch pickles a generator, and nothing an open file.
+        return {**self.__dict__, "generator": None, "_kept": {}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, generator=make_generator(state["seed"]))
@@ -138,6 +141,7 @@ class PseudoVideoSampler(SnippetMaker):
         label: int,
         generator: torch.Generator | None = None,
         lengths: Tensor | None = None,
+        codes: Codes | None = None,
     ) -> PseudoVideo:
         """Make one pseudo video of each video given.
 
@@ -156,14 +160,16 @@ class PseudoVideoSampler(SnippetMaker):
                 seed gives the same videos however they are split over batches. None
                 takes the sampler's own.
             lengths: `(B,)`, true lengths of zero-padded videos; the padding stays.
+            codes: What `encode` made of the features, once: they are not encoded
+                again. For translations "swap" and "residual".
 
         Returns:
             The pseudo videos, features in the shape, dtype and on the device given.
 
         Raises:
             TypeError: If the features are no array and no tensor of floating numbers.
-            ValueError: If label, shape or feature size is not as said, or a value is
-                not finite.
+            ValueError: If label, shape or feature size is not as said, a value is not
+                finite, or the codes are of other features or of no use.
         """
         if label not in (NORMAL, ABNORMAL):
             raise ValueError(f"label: expected 0 or 1, got {label!r}")
@@ -194,6 +200,15 @@ class PseudoVideoSampler(SnippetMaker):
                 f"lengths: expected {num_videos} values from 1 to {num_snippets}, got "
                 f"{lengths.tolist()}"
             )
+        if codes is not None:
+            self._check_codes_of_use(label)
+            expected = (*given.shape[:-1], self.vae.config.latent_dim)
+            for name, own in codes._asdict().items():
+                if own.shape != expected:
+                    raise ValueError(
+                        f"codes: expected a {name} of shape {expected}, as encode "
+                        f"makes of these features, got {tuple(own.shape)}"
+                    )
         generator = generator or self.generator
         mask = torch.zeros((num_videos, num_snippets), dtype=torch.bool, device="cpu")
         plans, bases = [], []
@@ -206,7 +221,11 @@ class PseudoVideoSampler(SnippetMaker):
         mask = mask.to(batch.device)
         source = batch.transpose(1, 2)[mask]  # (M, N, D)
         base = torch.cat(bases, dim=1).transpose(0, 1) if bases else source
-        made = self._generate(source, base, plans, label)
+        if codes is not None:
+            shape = (*batch.shape[:-1], -1)
+            own = mask.to(codes.mean.device)
+            codes = Codes(*(c.view(shape).transpose(1, 2)[own] for c in codes))
+        made = self._generate(source, base, plans, label, codes)
         pseudo = batch.clone(memory_format=torch.contiguous_format)
         pseudo.transpose(1, 2)[mask] = made.to(batch)
         source = torch.arange(num_videos, dtype=torch.int64, device="cpu")
@@ -214,6 +233,45 @@ class PseudoVideoSampler(SnippetMaker):
         if given.ndim < 4:
             mask, source, lengths = mask[0], source[0], lengths[0]
         return PseudoVideo(pseudo.view(given.shape), label, mask, source, lengths)
+
+    def keep_codes(
+        self,
+        *,
+        label: int,
+        num_segments: int | None = None,
+        progress: bool | None = None,
+    ) -> int:
+        """Encode all sources once, so that `draw` only decodes.
+
+        The codes lie in half precision in a temporary file (set `TMPDIR` to choose its
+        place) for as long as this sampler lives; a copy of it has none.
+
+        Args:
+            label: As in the `draw` that they are for.
+            num_segments: Likewise.
+            progress: Show a bar; None decides by the terminal.
+
+        Returns:
+            The size of the file in bytes.
+
+        Raises:
+            ValueError: If the sampler has no sources of the other class, or its recipe
+                has no use for their codes.
+        """
+        sources = self.sources(label)
+        self._check_codes_of_use(label)
+
+        def parts(number: int) -> Iterator[Codes]:
+            if num_segments is not None:
+                yield self.encode(to_segments(sources[number], num_segments))
+                return
+            for _, block in sources.blocks(number):
+                yield self.encode(block)
+
+        numbers = track(range(len(sources)), "codes", show=progress)
+        kept = KeptCodes(parts(number) for number in numbers)
+        self._kept[label, num_segments] = kept
+        return kept.num_bytes
 
     @torch.no_grad()
     def sample_source(
@@ -343,7 +401,14 @@ class PseudoVideoSampler(SnippetMaker):
         )
         for padded, video in zip(batch, videos, strict=True):
             padded[:, : video.shape[1]] = copied(video)
-        pseudo = self.sample(batch, label=label, generator=generator, lengths=lengths)
+        kept = self._kept.get((label, num_segments))
+        pseudo = self.sample(
+            batch,
+            label=label,
+            generator=generator,
+            lengths=lengths,
+            codes=None if kept is None else kept.batch(order, batch.shape[2]),
+        )
         return pseudo._replace(
             source=torch.tensor(order, dtype=torch.int64, device="cpu")
         )
