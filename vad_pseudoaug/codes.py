@@ -6,7 +6,7 @@ import os
 import tempfile
 import weakref
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -79,7 +79,8 @@ class KeptCodes:
         """Return the codes of some videos, float16 `(B, N, T, latent)`, zero-padded."""
         _, num_crops, _, latent_dim = self._shapes[0]
         shape = (len(numbers), num_crops, num_snippets, latent_dim)
-        batch = Codes(*(torch.zeros(shape, dtype=torch.float16) for _ in range(2)))
+        options: dict[str, Any] = {"dtype": torch.float16, "device": "cpu"}
+        batch = Codes(*(torch.zeros(shape, **options) for _ in range(2)))
         for row, number in enumerate(numbers):
             for padded, own in zip(batch, self.read(number), strict=True):
                 padded[row, :, : own.shape[1]] = own

@@ -103,13 +103,10 @@ class SnippetMaker:
         return Codes(mean, log_var)
 
     def _check_codes_of_use(self, label: int) -> None:
-        how = self.recipe.translation
-        if how not in ("swap", "residual") and not (
-            how == "disturb" and label == NORMAL
-        ):
+        if not self.recipe.decodes_source(label):
             raise ValueError(
-                f"codes: the recipe's translation {how!r} decodes none of the source's "
-                f"codes for pseudo {CLASS_NAMES[label]} videos"
+                f"codes: the recipe's translation {self.recipe.translation!r} decodes "
+                f"none of the source's codes for pseudo {CLASS_NAMES[label]} videos"
             )
 
     def fingerprint(self) -> str:

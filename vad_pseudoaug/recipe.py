@@ -196,6 +196,11 @@ class Recipe:
         """Return the factor on the number of pseudo videos of a class, at most 1."""
         return self.normal_rate if label == 0 else self.abnormal_rate
 
+    def decodes_source(self, label: int) -> bool:
+        """Tell whether the codes of a source make its pseudo video of a class."""
+        how = self.translation
+        return how in ("swap", "residual") or (how == "disturb" and label == 0)
+
     @property
     def learns_abnormal(self) -> bool:
         """Whether abnormal training videos are learned of."""
