@@ -30,7 +30,7 @@ ROOT = Path(__file__).parent.parent
 IMAGES = ROOT / "docs" / "images"
 TITLES = {
     "paper": "paper: half of the snippets, anywhere",
-    "robust": "robust: one run, of real abnormal snippets",
+    "robust": "robust: one run, moved by what the decoders differ in",
     "one-class": "one-class: one run, disturbed",
 }
 NAMES = {"paper": "pseudo"}

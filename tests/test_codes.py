@@ -139,10 +139,15 @@ def test_a_process_that_was_forked_reads_its_own(vae, videos):
 
 
 @pytest.mark.parametrize(
-    ("recipe", "label"), [("mean-shift", 1), ("mean-shift", 0), ("robust", 1)]
+    ("choices", "label"),
+    [
+        ({"recipe": "mean-shift"}, 1),
+        ({"recipe": "mean-shift"}, 0),
+        ({"translation": "graft"}, 1),
+    ],
 )
-def test_recipes_without_a_use_for_codes_say_so(videos, small, recipe, label):
-    sampler = PseudoVideoSampler.fit(*videos, **{**small, "recipe": recipe})
+def test_recipes_without_a_use_for_codes_say_so(videos, small, choices, label):
+    sampler = PseudoVideoSampler.fit(*videos, **{**small, **choices})
     with pytest.raises(ValueError, match="decodes none of the source's codes"):
         sampler.keep_codes(label=label)
     video = torch.rand(2, 6, 12)

@@ -262,8 +262,9 @@ def test_the_papers_tables_are_experiments():
 
 
 def test_the_ablation_ends_at_the_robust_recipe():
-    first, paper, *steps, last = find_experiment("ablation").arms
+    first, paper, *steps, last, graft = find_experiment("ablation").arms
     assert (first.name, paper.kind, last.kind) == ("none", "paper", "robust")
+    assert (graft.kind, graft.choices) == ("robust", {"translation": "graft"})
     made = [Recipe.named("paper", **arm.choices) for arm in steps]
     for before, after in itertools.pairwise([Recipe.named("paper"), *made]):
         assert before != after

@@ -184,7 +184,9 @@ def test_a_graft_is_a_real_run_and_what_the_noise_does_to_its_own_decoder(sample
     run, noise, strength = torch.rand(6, 12), torch.randn(6, 4), torch.rand(6)
     bank = Bank(run[None, None], torch.tensor([6]))
     own = PseudoVideoSampler(
-        sampler.vae, recipe=Recipe.named("robust"), banks={0: bank, 1: bank}
+        sampler.vae,
+        recipe=Recipe.named("robust", translation="graft"),
+        banks={0: bank, 1: bank},
     )
     mean, log_var = own.vae.encode(run)
     z = mean + (log_var / 2).exp() * noise

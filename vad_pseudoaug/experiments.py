@@ -37,19 +37,19 @@ STEPS: Mapping[str, Mapping[str, object]] = {
     "model": FITTED_MODEL,
     "one run": {"placement": "run", "noise": "correlated"},
     "residual": {"translation": "residual"},
-    "graft": {"translation": "graft"},
     "abnormal alone": {"normal_rate": 0.0},
 }
 
 
 def ablation() -> list[Arm]:
-    """Return the arms from `none` over `paper` to `robust`."""
+    """Return the arms from `none` over `paper` to `robust`, and one past it."""
     arms = [NONE, PAPER]
     choices: Mapping[str, object] = {}
     for name, own in STEPS.items():
         choices = {**choices, **own}
         arms.append(Arm(f"+ {name}", "paper", choices=choices))
-    return [*arms, Arm("robust", "robust")]
+    graft = Arm("robust, graft", "robust", choices={"translation": "graft"})
+    return [*arms, Arm("robust", "robust"), graft]
 
 
 EXPERIMENTS: Mapping[str, Experiment] = {

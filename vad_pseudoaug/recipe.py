@@ -333,7 +333,7 @@ RECIPES: Mapping[str, Recipe] = {
     "robust": Recipe(
         name="robust",
         placement="run",
-        translation="graft",
+        translation="residual",
         noise="correlated",
         per_video=1.0,
         normal_rate=0.0,
