@@ -57,7 +57,9 @@ def test_single_videos_and_many_rows_are_encoded(sampler, vae):
         for found, expected in zip((mean, log_var), vae.encode(rows), strict=True):
             torch.testing.assert_close(found.view(-1, 4), expected)
     video = torch.rand(5, 12)
-    made = sampler.sample(video, label=1, codes=sampler.encode(video))
+    codes = sampler.encode(torch.stack((video, video)).transpose(0, 1))
+    of_one = Codes(*(own[:, 0] for own in codes))  # not contiguous
+    made = sampler.sample(video, label=1, codes=of_one)
     assert made.features.shape == (5, 12)
 
 

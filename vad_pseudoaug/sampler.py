@@ -224,7 +224,7 @@ class PseudoVideoSampler(SnippetMaker):
         if codes is not None:
             shape = (*batch.shape[:-1], -1)
             own = mask.to(codes.mean.device)
-            codes = Codes(*(c.view(shape).transpose(1, 2)[own] for c in codes))
+            codes = Codes(*(c.reshape(shape).transpose(1, 2)[own] for c in codes))
         made = self._generate(source, base, plans, label, codes)
         pseudo = batch.clone(memory_format=torch.contiguous_format)
         pseudo.transpose(1, 2)[mask] = made.to(batch)
