@@ -59,7 +59,7 @@ reproducible: .venv/installed
 	$(BIN)/python .ci/reproducible.py
 
 lowest:
-	$(PYTHON) .ci/lowest.py $(LOWEST)
+	$(PYTHON) .ci/lowest.py
 
 fuzz: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check atheris

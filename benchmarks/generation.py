@@ -40,7 +40,6 @@ from vad_pseudoaug.randomness import make_generator
 
 NUM_CROPS, NUM_SEGMENTS, FEATURE_DIM = 10, 32, 2048
 LIMIT, DECODING = "products alone", "decoding products alone"
-PYTHAE = "pythae's sampler"
 KEPT = "the same, codes kept"
 
 
@@ -147,10 +146,7 @@ def ways_of(options: argparse.Namespace, label: int) -> dict[str, Way]:
     own = whole // (1 if label == 0 else 2)
     rows = options.videos * own
     few = videos[0].flatten(0, 1)[:64]
-    pythae, (by_smote, made_by_smote) = (
-        pythae_sampler(config, rows, options.device),
-        smote(),
-    )
+    by_smote, made_by_smote = smote()
     ways = {
         LIMIT: Way(products(rows, config, place), rows, own),
         f"sample, {options.videos} videos": Way(
@@ -168,7 +164,9 @@ def ways_of(options: argparse.Namespace, label: int) -> dict[str, Way]:
             own,
             DECODING,
         ),
-        PYTHAE: Way(pythae, rows, whole, DECODING),
+        "pythae's sampler": Way(
+            pythae_sampler(config, rows, options.device), rows, whole, DECODING
+        ),
     }
     return {key: way for key, way in ways.items() if way.run is not None}
 

@@ -23,12 +23,10 @@ import torch
 from torch.utils.data import ConcatDataset
 
 from vad_pseudoaug.arms import Training, make_extra
-from vad_pseudoaug.auto import separation
-from vad_pseudoaug.baseline import deal
+from vad_pseudoaug.auto import leave_out, separation
 from vad_pseudoaug.compare import call_host
 from vad_pseudoaug.experiments import parse_arm
 from vad_pseudoaug.protocol import Data
-from vad_pseudoaug.randomness import make_generator
 from vad_pseudoaug.recipe import Recipe
 from vad_pseudoaug.videos import as_pair
 
@@ -41,11 +39,8 @@ def judge(
     seed, part, text = job
     arm = parse_arm(text)
     split = data.split(seed)
-    kept, left_out = [], []
-    for label, videos in enumerate(as_pair(split.normal, split.abnormal)):
-        dealt = deal(len(videos), parts, generator=make_generator(seed, 7, label))
-        kept.append(videos.part([i for i, at in enumerate(dealt) if at != part]))
-        left_out.append(videos.part([i for i, at in enumerate(dealt) if at == part]))
+    sets = as_pair(split.normal, split.abnormal)
+    kept, left_out = list(leave_out(sets, parts, seed=seed))[part]
     training = Training(
         *kept, recipe=Recipe.named(**arm.choices), seed=seed, progress=False
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
@@ -128,23 +128,12 @@ def choose_p(
         raise ValueError(f"tried: expected values in (0, 1), got {tried}")
     chosen = Recipe.named(recipe, **choices)
     train = train or partial(_train_baseline, device=device)
-    dealt = [
-        deal(len(videos), parts, generator=make_generator(seed, 7, label))
-        for label, videos in enumerate(sets)
-    ]
     gains: dict[float, list[float]] = {p: [] for p in tried}
     failed = ""
     count = parts * (1 + len(tried))
     title = f"trying p: {parts} samplers and {count} detectors"
     with progress_bar(parts + count, title, show=progress) as step:
-        for part in range(parts):
-            kept, left_out = (
-                [
-                    own.part([i for i, at in enumerate(numbers) if (at == part) is out])
-                    for own, numbers in zip(sets, dealt, strict=True)
-                ]
-                for out in (False, True)
-            )
+        for part, (kept, left_out) in enumerate(leave_out(sets, parts, seed=seed)):
             try:
                 sampler = PseudoVideoSampler.fit(
                     kept[NORMAL],
@@ -171,6 +160,29 @@ def choose_p(
         choice = choice._replace(p=max(clear, key=lambda p: found[p].mean()))
     logger.info("%s", choice.reason)
     return choice
+
+
+def leave_out(
+    sets: Sequence[VideoSet], parts: int, *, seed: int
+) -> Iterator[tuple[list[VideoSet], list[VideoSet]]]:
+    """Deal the videos of each class into parts, and leave out each part in turn.
+
+    Returns:
+        For each part, the videos of the other ones and its own, of each class.
+    """
+    dealt = [
+        deal(len(videos), parts, generator=make_generator(seed, 7, label))
+        for label, videos in enumerate(sets)
+    ]
+    for part in range(parts):
+        kept, left_out = (
+            [
+                own.part([i for i, at in enumerate(numbers) if (at == part) is out])
+                for own, numbers in zip(sets, dealt, strict=True)
+            ]
+            for out in (False, True)
+        )
+        yield kept, left_out
 
 
 def settle(

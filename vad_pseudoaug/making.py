@@ -91,16 +91,19 @@ class SnippetMaker:
             ValueError: If the feature size is another.
         """
         given = as_tensor(features)
-        if given.shape[-1:] != (self.feature_dim,):
-            raise ValueError(
-                f"features: the sampler was fitted on feature size {self.feature_dim}, "
-                f"got shape {tuple(given.shape)}"
-            )
+        self._check_feature_size(given)
         rows, weight = given.reshape(-1, self.feature_dim), self.vae.mean_head.weight
         parts = [self.vae.encode(part.to(weight)) for part in rows.split(CHUNK_ROWS)]
         shape = (*given.shape[:-1], self.vae.config.latent_dim)
         mean, log_var = (torch.cat(own).view(shape) for own in zip(*parts, strict=True))
         return Codes(mean, log_var)
+
+    def _check_feature_size(self, features: Tensor) -> None:
+        if features.shape[-1:] != (self.feature_dim,):
+            raise ValueError(
+                f"features: the sampler was fitted on feature size {self.feature_dim}, "
+                f"got shape {tuple(features.shape)}"
+            )
 
     def _check_codes_of_use(self, label: int) -> None:
         if not self.recipe.decodes_source(label):

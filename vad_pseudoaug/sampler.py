@@ -180,11 +180,7 @@ class PseudoVideoSampler(SnippetMaker):
                 f"features: expected (T, D), (N, T, D) or (B, N, T, D), got shape "
                 f"{tuple(given.shape)}"
             )
-        if given.shape[-1] != self.feature_dim:
-            raise ValueError(
-                f"features: the sampler was fitted on feature size {self.feature_dim}, "
-                f"got shape {tuple(given.shape)}"
-            )
+        self._check_feature_size(given)
         # Both tell of NaN and infinity, and need no copy.
         if not (batch.min().isfinite() and batch.max().isfinite()):
             raise ValueError("features: expected finite values, got NaN or infinity")
