@@ -33,8 +33,8 @@ def drawn(sampler, *, label=1, num_segments=None):
 @pytest.mark.parametrize("label", [0, 1])
 @pytest.mark.parametrize(
     "choices",
-    [{}, {"translation": "residual", "max_strength": 1.5, "taper": 1}],
-    ids=["swap", "residual"],
+    [{}, {"taper": 1}, {"translation": "residual", "max_strength": 1.5, "taper": 1}],
+    ids=["swap", "swap-tapered", "residual"],
 )
 def test_codes_give_the_same_pseudo_videos(vae, no_encoder, label, choices):
     sampler = PseudoVideoSampler(vae, recipe=Recipe.named("paper", **choices))

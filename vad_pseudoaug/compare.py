@@ -259,7 +259,7 @@ def _work(jobs: Sequence[Any], processes: int) -> Iterator[tuple[int, str]]:
         for job in jobs:
             yield _do_arm(*job)
         return
-    threads = max(1, (os.cpu_count() or 1) // processes)
+    threads = max(1, torch.get_num_threads() // processes)
     # Spawned: a forked process would share torch's threads.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(

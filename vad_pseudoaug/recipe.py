@@ -202,6 +202,11 @@ class Recipe:
         return how in ("swap", "residual") or (how == "disturb" and label == 0)
 
     @property
+    def adds_to_source(self) -> bool:
+        """Whether the features of a source are a part of what replaces them."""
+        return self.translation != "swap" or self.taper > 0
+
+    @property
     def learns_abnormal(self) -> bool:
         """Whether abnormal training videos are learned of."""
         return self.translation != "disturb"

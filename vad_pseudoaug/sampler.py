@@ -32,6 +32,8 @@ from .generation import (
     PseudoVideo,
     count_pseudo_videos,
     order_sources,
+    snippet_rows,
+    take_rows,
 )
 from .hub import pull, push
 from .items import as_tensor, copied
@@ -182,7 +184,7 @@ class PseudoVideoSampler(SnippetMaker):
             )
         self._check_feature_size(given)
         # Both tell of NaN and infinity, and need no copy.
-        if not (batch.min().isfinite() and batch.max().isfinite()):
+        if not all(extreme.isfinite() for extreme in torch.aminmax(batch)):
             raise ValueError("features: expected finite values, got NaN or infinity")
         num_videos, _, num_snippets, _ = batch.shape
         if lengths is None:
@@ -214,16 +216,20 @@ class PseudoVideoSampler(SnippetMaker):
             plans.append(plan)
             base = self._base(batch[video, :, :length], plan, label, generator)
             bases += [] if base is None else [base]
-        mask = mask.to(batch.device)
-        source = batch.transpose(1, 2)[mask]  # (M, N, D)
-        base = torch.cat(bases, dim=1).transpose(0, 1) if bases else source
-        if codes is not None:
-            shape = (*batch.shape[:-1], -1)
-            own = mask.to(codes.mean.device)
-            codes = Codes(*(c.reshape(shape).transpose(1, 2)[own] for c in codes))
-        made = self._generate(source, base, plans, label, codes)
+        where = snippet_rows(mask, num_crops=batch.shape[1]).to(batch.device)  # (M, N)
         pseudo = batch.clone(memory_format=torch.contiguous_format)
-        pseudo.transpose(1, 2)[mask] = made.to(batch)
+        rows = pseudo.view(-1, self.feature_dim)
+        if codes is not None:
+            codes = Codes(*(take_rows(own.flatten(0, -2), where) for own in codes))
+        if codes is None or self.recipe.adds_to_source:
+            replaced = take_rows(rows, where)
+        else:  # nothing reads them, and what did would show it
+            nan = self.vae.mean_head.weight.new_full((), torch.nan)
+            replaced = nan.expand(*where.shape, self.feature_dim)
+        base = torch.cat(bases, dim=1).transpose(0, 1) if bases else replaced
+        made = self._generate(replaced, base, plans, label, codes)
+        rows.index_copy_(0, where.flatten(), made.flatten(0, 1).to(rows))
+        mask = mask.to(batch.device)
         source = torch.arange(num_videos, dtype=torch.int64, device="cpu")
         lengths = lengths.to(device="cpu", dtype=torch.int64)
         if given.ndim < 4:
