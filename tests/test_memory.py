@@ -87,6 +87,23 @@ def test_blocks_measure_what_whole_videos_do(long, vae, monkeypatch):
     assert torch.equal(bank.runs, whole[3].runs)
 
 
+def test_norms_of_what_is_made_are_learned_in_blocks(long, vae, monkeypatch):
+    recipe = Recipe.named("paper", norms="matched", placement="run")
+
+    def learn():
+        sampler = PseudoVideoSampler(
+            vae, recipe=recipe, normal=long[0], abnormal=long[1]
+        )
+        sampler._calibrate(progress=False)
+        return sampler.profile.generated_norms
+
+    whole = learn()
+    monkeypatch.setattr(pooling, "BLOCK_BYTES", 2 * 2 * 12 * 4)  # two snippets
+    for label, table in enumerate(learn()):
+        assert len(table) > 1
+        np.testing.assert_allclose(table, whole[label], rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     "choices",
     [

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from vad_pseudoaug.generation import PseudoVideo
 from vad_pseudoaug.items import ItemFormat
-from vad_pseudoaug.mixing import PseudoVideoMaker
+from vad_pseudoaug.mixing import PseudoVideoMaker, translate_video
 
 
 def test_a_made_video_is_a_function_of_the_generator_and_of_the_length(sampler):
@@ -38,3 +39,16 @@ def test_a_source_is_interpolated_to_the_length_of_an_item(sampler, length):
     for feature in range(12):
         expected = np.interp(places, np.arange(5), video[1, :, feature])
         np.testing.assert_allclose(found[0, :, feature], expected, atol=1e-6)
+
+
+def test_a_segment_that_comes_out_all_zero_keeps_its_source():
+    source, made = torch.rand(2, 4, 3), torch.rand(2, 4, 3)
+    made[:, 0], made[:, 1] = source[:, 0], 0
+    mask, number = torch.tensor([False, True, True, True]), torch.tensor(0)
+    sampler = SimpleNamespace(
+        sample=lambda *_, **__: PseudoVideo(made, 1, mask, number, number)
+    )
+    found = translate_video(sampler, source, ItemFormat(), 1, torch.Generator())
+    assert torch.equal(found[0][:, :2], source[:, :2])
+    assert torch.equal(found[0][:, 2:], made[:, 2:])
+    assert found[1].tolist() == [False, False, True, True]

@@ -204,13 +204,14 @@ def test_the_noise_of_a_maker_has_the_correlation_of_its_profile(sampler):
 
 
 @pytest.mark.parametrize("strength", [None, 0.7])
-def test_many_rows_go_through_the_network_in_parts(vae, monkeypatch, strength):
+@pytest.mark.parametrize("most", [7, 10, 19])
+def test_many_rows_go_through_the_network_in_parts(vae, monkeypatch, strength, most):
     rows, noise = torch.rand(20, 12), torch.randn(20, 4)  # moved to the model's dtype
     vae = vae.double()
     options = {"strength": strength and torch.linspace(0, strength, 20)}
     with torch.no_grad():
         whole = translate_rows(vae, rows, noise, 1, **options)
-        monkeypatch.setattr(generation, "CHUNK_ROWS", 7)
+        monkeypatch.setattr(generation, "CHUNK_ROWS", most)
         parts = translate_rows(vae, rows, noise, 1, **options)
     torch.testing.assert_close(parts, whole)
 
