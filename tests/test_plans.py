@@ -1,5 +1,7 @@
 """What is random in a pseudo video: its share, place, noise, strength and edges."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -47,11 +49,14 @@ def test_edges_fade_at_each_end_of_each_run():
         assert plan.fade.tolist() == [*ends, 1, 1, 1, 1, *ends[::-1]]
     [short] = plans(Recipe.named(share=0.15, placement="run", taper=3), 1, 20)
     assert short.fade.tolist() == [0.25, 0.5, 0.25]
-    scattered = plans(Recipe.named(share=0.2, taper=1), 20, 20)
-    for plan in scattered:
-        alone = np.diff(plan.where, prepend=-9) > 1
-        alone &= np.diff(plan.where, append=99) > 1
-        assert (plan.fade.numpy()[alone] == 0.5).all()
+    for plan in plans(Recipe.named(share=0.6, taper=2), 20, 20):
+        chosen = set(plan.where.tolist())
+        for place, fade in zip(plan.where.tolist(), plan.fade, strict=True):
+            depth = min(
+                next(k for k in itertools.count(1) if place + k * way not in chosen)
+                for way in (-1, 1)
+            )
+            assert fade == pytest.approx(min(1, depth / 3))
     assert set(plans(Recipe(), 1)[0].fade.tolist()) == {1.0}
 
 
