@@ -37,6 +37,7 @@ STEPS: Mapping[str, Mapping[str, object]] = {
     "model": FITTED_MODEL,
     "one run": {"placement": "run", "noise": "correlated"},
     "residual": {"translation": "residual"},
+    "norms": {"norms": "matched"},
     "abnormal alone": {"normal_rate": 0.0},
 }
 
@@ -48,7 +49,8 @@ def ablation() -> list[Arm]:
     for name, own in STEPS.items():
         choices = {**choices, **own}
         arms.append(Arm(f"+ {name}", "paper", choices=choices))
-    graft = Arm("robust, graft", "robust", choices={"translation": "graft"})
+    once = {"translation": "graft", "norms": "free"}  # what `robust` was before
+    graft = Arm("robust, graft", "robust", choices=once)
     return [*arms, Arm("robust", "robust"), graft]
 
 

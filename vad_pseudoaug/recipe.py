@@ -340,6 +340,7 @@ RECIPES: Mapping[str, Recipe] = {
         placement="run",
         translation="residual",
         noise="correlated",
+        norms="matched",
         per_video=1.0,
         normal_rate=0.0,
         **RANKED_SELECTION,
