@@ -87,21 +87,33 @@ def test_blocks_measure_what_whole_videos_do(long, vae, monkeypatch):
     assert torch.equal(bank.runs, whole[3].runs)
 
 
-def test_norms_of_what_is_made_are_learned_in_blocks(long, vae, monkeypatch):
-    recipe = Recipe.named("paper", norms="matched", placement="run")
+def test_norms_of_what_is_made_are_learned_from_windows(long, vae, monkeypatch):
+    normal, abnormal = long
+    sample, shapes = PseudoVideoSampler.sample, []
+
+    def seen(self, window, **options):
+        shapes.append(tuple(window.shape))
+        return sample(self, window, **options)
+
+    monkeypatch.setattr(PseudoVideoSampler, "sample", seen)
 
     def learn():
-        sampler = PseudoVideoSampler(
-            vae, recipe=recipe, normal=long[0], abnormal=long[1]
-        )
-        sampler._calibrate(progress=False)
-        return sampler.profile.generated_norms
+        shapes.clear()
+        recipe = Recipe.named("paper", norms="matched", placement="run")
+        own = PseudoVideoSampler(vae, recipe=recipe, normal=normal, abnormal=abnormal)
+        own._calibrate(progress=False)
+        return own.profile.generated_norms
 
-    whole = learn()
-    monkeypatch.setattr(pooling, "BLOCK_BYTES", 2 * 2 * 12 * 4)  # two snippets
-    for label, table in enumerate(learn()):
-        assert len(table) > 1
-        np.testing.assert_allclose(table, whole[label], rtol=1e-5)
+    whole = learn()  # of 1, 7 and 20 snippets, for each class
+    assert shapes == [(2, length, 12) for length in (1, 7, 20)] * 2
+    monkeypatch.setattr("vad_pseudoaug.sampler.MAX_SNIPPETS", 2 * 3 * 5)
+    windows = learn()
+    assert shapes == [(2, length, 12) for length in (1, 5, 5)] * 2
+    assert windows != whole
+    assert all(len(table) > 1 for table in (*whole, *windows))
+    monkeypatch.setattr("vad_pseudoaug.sampler.MAX_VIDEOS", 2)
+    learn()
+    assert shapes == [(2, length, 12) for length in (1, 7)] * 2
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,10 @@ from .training import History, check_state
 from .vae import ABNORMAL, CLASS_NAMES, NORMAL, MultiTaskVAE, split_tensors
 from .videos import VideoSet, VideoSource
 
+# What the norms of generated snippets are learned from, crops included.
+MAX_VIDEOS = 200
+MAX_SNIPPETS = 100_000
+
 
 class PseudoVideoSampler(SnippetMaker):
     """Makes pseudo normal and pseudo abnormal videos of real ones.
@@ -312,20 +316,29 @@ class PseudoVideoSampler(SnippetMaker):
         return mask, self._made_in_blocks(blocks, plan, base, label)
 
     def _calibrate(self, progress: bool | None) -> None:
-        """Learn how the norms of generated snippets spread, to match them."""
+        """Learn how the norms of generated snippets spread, to match them.
+
+        Of large sets, from a window of some of the videos.
+        """
         tables: list[Table] = [(), ()]
         for label in (NORMAL, ABNORMAL):
             if (self.normal, self.abnormal)[1 - label] is None:
                 continue
             sources, norms = self.sources(label), []
-            for number in track(range(len(sources)), "norms", show=progress):
-                mask, blocks = self.sample_source(
-                    number,
-                    label=label,
-                    generator=make_generator(self.seed, 4, label, number),
-                )
-                parts = [block.norm(dim=-1) for block in blocks]
-                norms.append(torch.cat(parts, dim=1)[:, mask].numpy())
+            count = min(len(sources), MAX_VIDEOS)
+            size = max(1, MAX_SNIPPETS // (count * sources.num_crops))
+            numbers = [i * len(sources) // count for i in range(count)]
+            for number in track(numbers, "norms", show=progress):
+                generator = make_generator(self.seed, 4, label, number)
+                length, read = sources.opened(number)
+                start = 0
+                if length > size:
+                    start = int(
+                        torch.randint(length - size + 1, (), generator=generator)
+                    )
+                window = copied(read(slice(start, start + size)))
+                made = self.sample(window, label=label, generator=generator)
+                norms.append(made.features[:, made.pseudo_mask].norm(dim=-1).numpy())
             tables[label] = quantile_table(norms)
         self.profile = replace(self.profile, generated_norms=tuple(tables))
 
