@@ -331,11 +331,10 @@ class PseudoVideoSampler(SnippetMaker):
             for number in track(numbers, "norms", show=progress):
                 generator = make_generator(self.seed, 4, label, number)
                 length, read = sources.opened(number)
-                start = 0
-                if length > size:
-                    start = int(
-                        torch.randint(length - size + 1, (), generator=generator)
-                    )
+                start, starts = 0, length - size + 1
+                if starts > 1:
+                    own: dict[str, Any] = {"device": generator.device}
+                    start = int(torch.randint(starts, (), generator=generator, **own))
                 window = copied(read(slice(start, start + size)))
                 made = self.sample(window, label=label, generator=generator)
                 norms.append(made.features[:, made.pseudo_mask].norm(dim=-1).numpy())
