@@ -187,8 +187,9 @@ class PseudoVideoSampler(SnippetMaker):
                 f"{tuple(given.shape)}"
             )
         self._check_feature_size(given)
-        # Both tell of NaN and infinity, and need no copy.
-        if not all(extreme.isfinite() for extreme in torch.aminmax(batch)):
+        # Both tell of NaN and infinity, and need no copy. (torch 2.1 has no `aminmax` of
+        # float16 on a CPU.)
+        if not (batch.min().isfinite() and batch.max().isfinite()):
             raise ValueError("features: expected finite values, got NaN or infinity")
         num_videos, _, num_snippets, _ = batch.shape
         if lengths is None:
