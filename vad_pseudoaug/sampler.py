@@ -187,8 +187,8 @@ class PseudoVideoSampler(SnippetMaker):
                 f"{tuple(given.shape)}"
             )
         self._check_feature_size(given)
-        # Both tell of NaN and infinity, and need no copy. (torch 2.1 has no `aminmax` of
-        # float16 on a CPU.)
+        # Both tell of NaN and infinity, and need no copy. Not `aminmax`: torch 2.1 has
+        # none of float16 on a CPU.
         if not (batch.min().isfinite() and batch.max().isfinite()):
             raise ValueError("features: expected finite values, got NaN or infinity")
         num_videos, _, num_snippets, _ = batch.shape
