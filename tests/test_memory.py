@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -97,17 +98,35 @@ def test_norms_of_what_is_made_are_learned_from_windows(long, vae, monkeypatch):
 
     monkeypatch.setattr(PseudoVideoSampler, "sample", seen)
 
-    def learn():
+    recipe = Recipe.named("paper", norms="matched", placement="run")
+
+    def learn(abnormal=abnormal):
         shapes.clear()
-        recipe = Recipe.named("paper", norms="matched", placement="run")
-        own = PseudoVideoSampler(vae, recipe=recipe, normal=normal, abnormal=abnormal)
+        own = PseudoVideoSampler(
+            vae, recipe=recipe, normal=normal, abnormal=abnormal, seed=5
+        )
         own._calibrate(progress=False)
         return own.profile.generated_norms
 
     whole = learn()  # of 1, 7 and 20 snippets, for each class
     assert shapes == [(2, length, 12) for length in (1, 7, 20)] * 2
+    free = PseudoVideoSampler(vae, recipe=replace(recipe, norms="free"))
+    for label, sources in enumerate((abnormal, normal)):
+        norms = []
+        for number in range(3):
+            made = free.sample(
+                sources[number],
+                label=label,
+                generator=make_generator(5, 4, label, number),
+            )
+            generated = made.features[:, made.pseudo_mask].numpy()
+            norms += [np.linalg.norm(generated, axis=-1).ravel()]
+        table = np.quantile(np.concatenate(norms), np.linspace(0, 1, 101))
+        np.testing.assert_allclose(whole[label], table, rtol=1e-5)
+    assert learn(abnormal=None) == ((), whole[1])
     monkeypatch.setattr("vad_pseudoaug.sampler.MAX_SNIPPETS", 2 * 3 * 5)
     windows = learn()
+    assert windows == learn()
     assert shapes == [(2, length, 12) for length in (1, 5, 5)] * 2
     assert windows != whole
     assert all(len(table) > 1 for table in (*whole, *windows))
