@@ -49,15 +49,19 @@ def test_edges_fade_at_each_end_of_each_run():
         assert plan.fade.tolist() == [*ends, 1, 1, 1, 1, *ends[::-1]]
     [short] = plans(Recipe.named(share=0.15, placement="run", taper=3), 1, 20)
     assert short.fade.tolist() == [0.25, 0.5, 0.25]
-    for plan in plans(Recipe.named(share=0.6, taper=2), 20, 20):
+    assert set(plans(Recipe(), 1)[0].fade.tolist()) == {1.0}
+
+
+@pytest.mark.parametrize(("share", "taper"), [(0.2, 1), (0.6, 2)])
+def test_edges_of_scattered_snippets_by_brute_force(share, taper):
+    for plan in plans(Recipe.named(share=share, taper=taper), 20, 20):
         chosen = set(plan.where.tolist())
         for place, fade in zip(plan.where.tolist(), plan.fade, strict=True):
             depth = min(
                 next(k for k in itertools.count(1) if place + k * way not in chosen)
                 for way in (-1, 1)
             )
-            assert fade == pytest.approx(min(1, depth / 3))
-    assert set(plans(Recipe(), 1)[0].fade.tolist()) == {1.0}
+            assert fade == pytest.approx(min(1, depth / (taper + 1)))
 
 
 @pytest.mark.parametrize("rho", [0.0, 0.6, 0.95])

@@ -248,7 +248,7 @@ def snippet_rows(mask: Tensor, *, num_crops: int) -> Tensor:
 
 
 def take_rows(rows: Tensor, where: Tensor) -> Tensor:
-    """Return the rows `(..., D)` of `(M, D)` that stand at some numbers `(...)`.
+    """Return the rows `(..., D)` of `(R, D)` that stand at some numbers `(...)`.
 
     Example:
         >>> take_rows(torch.eye(2), torch.tensor([[1]]))

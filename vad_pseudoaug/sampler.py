@@ -334,8 +334,11 @@ class PseudoVideoSampler(SnippetMaker):
                 length, read = sources.opened(number)
                 start, starts = 0, length - size + 1
                 if starts > 1:
-                    own: dict[str, Any] = {"device": generator.device}
-                    start = int(torch.randint(starts, (), generator=generator, **own))
+                    device = generator.device
+                    drawn = torch.randint(
+                        starts, (), generator=generator, device=device
+                    )
+                    start = int(drawn)
                 window = copied(read(slice(start, start + size)))
                 made = self.sample(window, label=label, generator=generator)
                 norms.append(made.features[:, made.pseudo_mask].norm(dim=-1).numpy())
