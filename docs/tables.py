@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from vad_pseudoaug.summary import format_added
+
 
 def format_host(results: list[dict[str, Any]], against: list[str]) -> str:
     """Lay out the arms of one host as a Markdown table."""
@@ -28,7 +30,7 @@ def format_host(results: list[dict[str, Any]], against: list[str]) -> str:
             f"{values[name].mean():.1f} +- {values[name].std(ddof=1):.1f}"
             for name in ("auc", "ap")
         )
-        row = [result["arm"], "{} + {}".format(*result["num_extra"])]
+        row = [result["arm"], format_added(result["num_extra"])]
         row += [auc, f"{values['best_on_test'].mean():.1f}", ap]
         row += [_interval(result, arm, "auc") for arm in against]
         rows.append([*row, _interval(result, against[0], "ap")])

@@ -16,7 +16,9 @@ from vad_pseudoaug.summary import FIGURES, ArmResult, format_tables, write_summa
 NAN = float("nan")
 
 
-def result(arm, host="mlp", *, values=(0.7, 0.8), num_extra=(0, 0), **differences):
+def result(
+    arm, host="mlp", *, values=(0.7, 0.8), num_extra=((0, 0), (0, 0)), **differences
+):
     return ArmResult(
         host,
         arm,
@@ -36,7 +38,7 @@ def result(arm, host="mlp", *, values=(0.7, 0.8), num_extra=(0, 0), **difference
 def results():
     return [
         result("none", none=(0, 0, 0)),
-        result("clear", num_extra=(12, 8), none=(0.01, 0.005, 0.0151)),
+        result("clear", num_extra=((12, 8), (12, 8)), none=(0.01, 0.005, 0.0151)),
         result("worse", none=(-0.02, -0.03, -0.01)),
         result("unclear", none=(0.01, -0.005, 0.025)),
     ]
@@ -55,6 +57,11 @@ def test_a_table_has_means_and_spreads_in_percent(results):
     assert found[0][:4] == ["arm", "videos added", "AUC", "AP"]
     assert found[2][:4] == ["clear", "12 + 8", "75.00 +- 7.07", "75.00 +- 7.07"]
     assert found[2][-1] == "-"  # no best checkpoint on test
+
+
+def test_what_an_arm_added_is_said_over_all_seeds(results):
+    changing = result("auto", num_extra=((0, 0), (21, 63)))
+    assert rows(format_tables([*results, changing]))[5][1] == "0 to 21 + 0 to 63"
 
 
 def test_a_star_marks_an_interval_that_leaves_out_0(results):
@@ -110,7 +117,7 @@ def test_files_hold_every_run_and_no_invalid_json(comparison, results, tmp_path)
         "low": 0.005,
         "high": 0.0151,
     }
-    assert saved[1]["num_extra"] == [12, 8]
+    assert saved[1]["num_extra"] == [[12, 8], [12, 8]]
     with (tmp_path / "runs.csv").open(newline="") as file:
         table = list(csv.DictReader(file))
     assert [row["arm"] for row in table] == ["none", "more"]

@@ -43,7 +43,7 @@ class ArmResult:
     Attributes:
         host: Name of the host.
         arm: Name of the arm.
-        num_extra: Videos added to the normal and to the abnormal ones.
+        num_extra: For each seed, videos added to the normal and to the abnormal ones.
         values: For each of `FIGURES` `(R,)`, one a seed, in [0, 1]; NaN where a seed
             has none.
         differences: For each other arm and each of `COMPARED`, what this arm has more,
@@ -52,7 +52,7 @@ class ArmResult:
 
     host: str
     arm: str
-    num_extra: tuple[int, int]
+    num_extra: Sequence[tuple[int, int]]
     values: Mapping[str, NDArray[np.float64]]
     differences: Mapping[str, Mapping[str, Interval]]
 
@@ -117,7 +117,7 @@ def summarise(
                 ArmResult(
                     host,
                     name,
-                    own[0].num_extra,
+                    [run.num_extra for run in own],
                     {figure: _values(own, figure) for figure in FIGURES},
                     {
                         other: {
@@ -231,6 +231,22 @@ def draw_forest(
     return figure
 
 
+def format_added(num_extra: Sequence[tuple[int, int]]) -> str:
+    """Say how many videos an arm added to the normal and to the abnormal ones.
+
+    Example:
+        >>> format_added([(12, 8), (12, 8)])
+        '12 + 8'
+        >>> format_added([(0, 21), (0, 0), (0, 63)])  # "auto" chose anew for each seed
+        '0 + 0 to 63'
+    """
+    ranges = []
+    for counts in zip(*num_extra, strict=True):
+        low, high = min(counts), max(counts)
+        ranges.append(f"{low}" if low == high else f"{low} to {high}")
+    return " + ".join(ranges)
+
+
 def format_tables(results: Sequence[ArmResult]) -> str:
     """Lay out the figures and the differences, in percent, as Markdown."""
     parts = []
@@ -255,9 +271,8 @@ def format_tables(results: Sequence[ArmResult]) -> str:
 
 
 def _figures_row(result: ArmResult) -> list[str]:
-    normal, abnormal = result.num_extra
     cells = [_mean_and_spread(result.values[name]) for name in TITLES]
-    return [result.arm, f"{normal} + {abnormal}", *cells]
+    return [result.arm, format_added(result.num_extra), *cells]
 
 
 def _differences_row(result: ArmResult, against: Sequence[str]) -> list[str]:
@@ -302,7 +317,7 @@ def _to_json(result: ArmResult) -> dict[str, Any]:
     return {
         "host": result.host,
         "arm": result.arm,
-        "num_extra": list(result.num_extra),
+        "num_extra": [list(pair) for pair in result.num_extra],
         "values": {
             name: [value if math.isfinite(value) else None for value in values.tolist()]
             for name, values in result.values.items()
