@@ -171,7 +171,12 @@ def test_features_of_unit_norm_stay_so(vae):
         (
             torch.rand(2, 1, 5, 12),
             {"label": 1, "lengths": torch.tensor([6, 2])},
-            "from 1 to 5",
+            "2 whole numbers from 1 to 5",
+        ),
+        (
+            torch.rand(2, 1, 5, 12),
+            {"label": 1, "lengths": torch.tensor([1.5, 2])},
+            r"whole numbers from 1 to 5, got \[1.5, 2.0\]",
         ),
     ],
 )

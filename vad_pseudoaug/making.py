@@ -98,6 +98,20 @@ class SnippetMaker:
         mean, log_var = (torch.cat(own).view(shape) for own in zip(*parts, strict=True))
         return Codes(mean, log_var)
 
+    def _as_batch(self, features: Tensor) -> Tensor:
+        """Check sources, and return them as a batch `(B, N, T, D)`."""
+        if features.ndim not in (2, 3, 4) or 0 in features.shape:
+            raise ValueError(
+                f"features: expected (T, D), (N, T, D) or (B, N, T, D), got shape "
+                f"{tuple(features.shape)}"
+            )
+        self._check_feature_size(features)
+        # Both tell of NaN and infinity, and need no copy. Not `aminmax`: torch 2.1 has
+        # none of float16 on a CPU.
+        if not (features.min().isfinite() and features.max().isfinite()):
+            raise ValueError("features: expected finite values, got NaN or infinity")
+        return features.reshape((1,) * (4 - features.ndim) + features.shape)
+
     def _check_feature_size(self, features: Tensor) -> None:
         if features.shape[-1:] != (self.feature_dim,):
             raise ValueError(
@@ -111,6 +125,15 @@ class SnippetMaker:
                 f"codes: the recipe's translation {self.recipe.translation!r} decodes "
                 f"none of the source's codes for pseudo {CLASS_NAMES[label]} videos"
             )
+
+    def _check_codes(self, codes: Codes, features: Tensor) -> None:
+        expected = (*features.shape[:-1], self.vae.config.latent_dim)
+        for name, own in codes._asdict().items():
+            if own.shape != expected:
+                raise ValueError(
+                    f"codes: expected a {name} of shape {expected}, as encode makes of "
+                    f"these features, got {tuple(own.shape)}"
+                )
 
     def fingerprint(self) -> str:
         """Return a short text that differs from one model or recipe to another."""

@@ -180,38 +180,12 @@ class PseudoVideoSampler(SnippetMaker):
         if label not in (NORMAL, ABNORMAL):
             raise ValueError(f"label: expected 0 or 1, got {label!r}")
         given = as_tensor(features)
-        batch = given.reshape((1,) * (4 - given.ndim) + given.shape)  # (B, N, T, D)
-        if given.ndim not in (2, 3, 4) or 0 in given.shape:
-            raise ValueError(
-                f"features: expected (T, D), (N, T, D) or (B, N, T, D), got shape "
-                f"{tuple(given.shape)}"
-            )
-        self._check_feature_size(given)
-        # Both tell of NaN and infinity, and need no copy. Not `aminmax`: torch 2.1 has
-        # none of float16 on a CPU.
-        if not (batch.min().isfinite() and batch.max().isfinite()):
-            raise ValueError("features: expected finite values, got NaN or infinity")
+        batch = self._as_batch(given)  # (B, N, T, D)
         num_videos, _, num_snippets, _ = batch.shape
-        if lengths is None:
-            lengths = torch.full(
-                (num_videos,), num_snippets, dtype=torch.int64, device="cpu"
-            )
-        if lengths.shape != (num_videos,) or not (
-            int(lengths.min()) >= 1 and int(lengths.max()) <= num_snippets
-        ):
-            raise ValueError(
-                f"lengths: expected {num_videos} values from 1 to {num_snippets}, got "
-                f"{lengths.tolist()}"
-            )
+        lengths = _as_lengths(lengths, num_videos, num_snippets)
         if codes is not None:
             self._check_codes_of_use(label)
-            expected = (*given.shape[:-1], self.vae.config.latent_dim)
-            for name, own in codes._asdict().items():
-                if own.shape != expected:
-                    raise ValueError(
-                        f"codes: expected a {name} of shape {expected}, as encode "
-                        f"makes of these features, got {tuple(own.shape)}"
-                    )
+            self._check_codes(codes, given)
         generator = generator or self.generator
         mask = torch.zeros((num_videos, num_snippets), dtype=torch.bool, device="cpu")
         plans, bases = [], []
@@ -236,7 +210,6 @@ class PseudoVideoSampler(SnippetMaker):
         rows.index_copy_(0, where.flatten(), made.flatten(0, 1).to(rows))
         mask = mask.to(batch.device)
         source = torch.arange(num_videos, dtype=torch.int64, device="cpu")
-        lengths = lengths.to(device="cpu", dtype=torch.int64)
         if given.ndim < 4:
             mask, source, lengths = mask[0], source[0], lengths[0]
         return PseudoVideo(pseudo.view(given.shape), label, mask, source, lengths)
@@ -736,6 +709,22 @@ class PseudoVideoSampler(SnippetMaker):
             CheckpointError: If it is no checkpoint that `push_to_hub` wrote.
         """
         return cls.from_pretrained(pull(repo_id, revision=revision), **options)
+
+
+def _as_lengths(lengths: Tensor | None, num_videos: int, num_snippets: int) -> Tensor:
+    """Check true lengths; None are whole videos. Int64 on the CPU."""
+    if lengths is None:
+        return torch.full((num_videos,), num_snippets, dtype=torch.int64, device="cpu")
+    if (
+        lengths.is_floating_point()
+        or lengths.shape != (num_videos,)
+        or not (int(lengths.min()) >= 1 and int(lengths.max()) <= num_snippets)
+    ):
+        raise ValueError(
+            f"lengths: expected {num_videos} whole numbers from 1 to {num_snippets}, "
+            f"got {lengths.tolist()}"
+        )
+    return lengths.to(device="cpu", dtype=torch.int64)
 
 
 _ENTRIES = (
