@@ -185,6 +185,24 @@ def test_bad_input_is_refused(sampler, features, options, message):
         sampler.sample(features, **options)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+@pytest.mark.parametrize("values", [[torch.nan], [torch.inf], [torch.inf, -torch.inf]])
+def test_a_single_value_that_is_not_finite_is_found(sampler, dtype, values):
+    features = torch.rand(5, 12).to(dtype)
+    features[3, : len(values)] = torch.tensor(values)
+    with pytest.raises(ValueError, match="expected finite values"):
+        sampler.sample(features, label=1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_finite_values_whose_sum_is_not_are_taken(sampler, dtype):
+    features = torch.full((5, 12), torch.finfo(dtype).max / 4, dtype=dtype)
+    pseudo = sampler.sample(features, label=1)
+    kept = ~pseudo.pseudo_mask
+    assert not features.sum().isfinite()
+    assert torch.equal(pseudo.features[kept], features[kept])
+
+
 def test_counts_of_the_paper():
     # Section 4.1: two pseudo videos per video of 175 normal and 63 abnormal ones.
     assert (count_pseudo_videos(175, 2), count_pseudo_videos(63, 2)) == (350, 126)

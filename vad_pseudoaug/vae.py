@@ -486,5 +486,6 @@ def _hidden_layers(
 ) -> nn.Sequential:
     layers: list[nn.Module] = []
     for in_features, out_features in itertools.pairwise(widths):
-        layers += [linear(in_features, out_features), nn.ReLU()]
+        # In place: a linear layer needs its input for the gradient, not its output.
+        layers += [linear(in_features, out_features), nn.ReLU(inplace=True)]
     return nn.Sequential(*layers)
