@@ -108,6 +108,13 @@ def test_compare_writes_tables_and_pictures_and_goes_on(tmp_path, capsys):
     assert (tmp_path / "summary.json").read_bytes() == before
 
 
+def test_compare_takes_some_arms_of_an_experiment(tmp_path, capsys):
+    small = "epochs=1,hidden_dims=4,latent_dim=2,baseline_epochs=40,threshold=0.3"
+    names = ["--experiment", "table6", "--arms", "none", "ratio 1/2"]
+    assert compare(tmp_path, *names, "--set", small) == 0
+    assert "| ratio 1/2 | 3 + 2 |" in " ".join(capsys.readouterr().out.split())
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [

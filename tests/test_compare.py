@@ -9,7 +9,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from vad_pseudoaug import Recipe, compare
+from vad_pseudoaug import Recipe, compare, fitting
+from vad_pseudoaug import arms as arms_module
 from vad_pseudoaug.arms import Arm
 from vad_pseudoaug.checkpoint import CheckpointError
 from vad_pseudoaug.compare import Comparison, find_host, load_runs, run_comparison
@@ -86,6 +87,46 @@ def test_arms_and_seeds_may_be_added(done, tmp_path):
     added = run_comparison(comparison(), tmp_path)
     assert files(tmp_path) == files(folder)
     assert [run.figures for run in added] == [run.figures for run in runs]
+
+
+def test_arms_that_learn_the_same_learn_it_once(tmp_path, monkeypatch):
+    small = {"epochs": 1, "hidden_dims": (4,), "latent_dim": 2, "baseline_epochs": 40}
+    small |= {"baseline_hidden_dims": (4,), "threshold": 0.3}
+    arms = [
+        Arm("none", "none"),
+        Arm("paper", "paper"),
+        Arm("other threshold", "paper", choices={"threshold": 0.2}),
+        Arm("cutmix", "cutmix"),
+        Arm("matched", "paper", choices={"norms": "matched", "share": 0.2}),
+        Arm("mean-shift", "mean-shift"),
+        Arm("less shift", "mean-shift", choices={"share": 0.2}),
+    ]
+    learned = []
+
+    def counted(name, function):
+        def run(*arguments, **options):
+            learned.append(name)
+            return function(*arguments, **options)
+
+        return run
+
+    for module, name in ((fitting, "train_vae"), (arms_module.Baseline, "fit")):
+        counting = counted(name, getattr(module, name))
+        monkeypatch.setattr(module, name, counting)
+    both, said = comparison(arms=arms, num_seeds=2, choices=small), []
+    run_comparison(both, tmp_path / "together", say=said.append)
+    # Of each seed: two models, each after a baseline, and two for the controls.
+    assert sorted(learned) == ["fit"] * 8 + ["train_vae"] * 4
+    assert [line.partition(";")[0] for line in said[1:6]] == [
+        "1 of 14: seed 0, none",
+        "3 of 14: seed 0, paper, matched",
+        "4 of 14: seed 0, other threshold",
+        "6 of 14: seed 0, cutmix, mean-shift",
+        "7 of 14: seed 0, less shift",
+    ]
+    for arm in arms:
+        run_comparison(replace(both, arms=[arm]), tmp_path / "alone")
+    assert files(tmp_path / "alone") == files(tmp_path / "together")
 
 
 def test_seeds_may_count_from_another(done, tmp_path):

@@ -7,7 +7,7 @@ what the videos are, not how many there are.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple, TypeAlias
@@ -31,6 +31,7 @@ from .videos import VideoSet
 Video: TypeAlias = NDArray[np.float32]
 SMOTE_POOL = 20_000  # snippets of a class that SMOTE looks for neighbours among
 JITTER = 0.1  # spread of the noise of `jitter`, in spreads of each feature
+SELECTING = ("mean-shift", "cutmix", "smote")  # kinds that take selected snippets
 PSEUDO_BAGS = 8  # parts in time that `psemix` cuts a video into
 
 
@@ -96,15 +97,17 @@ class MadeVideos(Sequence[Video]):
 
 
 class Training:
-    """Training videos, and what several arms learn of them.
+    """Training videos, and what several arms learn of them, once.
 
     Args:
         normal: Normal training videos.
         abnormal: Abnormal training videos.
-        recipe: Of the baseline that selects snippets.
+        recipe: Of arms that learn no model: how they select snippets, and how many of
+            a video they replace.
         seed: Seed of everything that an arm draws.
         progress: Show bars.
         train: The host that is to be trained, for arms that try it; see `choose_p`.
+            May be set anew.
     """
 
     def __init__(
@@ -122,6 +125,7 @@ class Training:
         self.seed = seed
         self.progress = progress
         self.train = train
+        self._samplers: dict[Hashable, PseudoVideoSampler] = {}
 
     def rng(self, label: int, number: int) -> np.random.Generator:
         """Return the stream of the `number`-th video of a class."""
@@ -140,6 +144,22 @@ class Training:
         )
         scores = baseline.score(self.sets[ABNORMAL])
         return select_above(scores, threshold=self.recipe.threshold)
+
+    def sampler(self, recipe: Recipe) -> PseudoVideoSampler:
+        """Return a sampler of a recipe, fitted once for recipes that learn the same."""
+        key = tuple(recipe.learning.items())
+        known = self._samplers.get(key)
+        if known is not None:
+            return known.with_choices(progress=self.progress, **recipe.making)
+        sampler = PseudoVideoSampler.fit(
+            self.sets[NORMAL],
+            self.sets[ABNORMAL] if recipe.learns_abnormal else None,
+            recipe=recipe,
+            seed=self.seed,
+            progress=self.progress,
+        )
+        self._samplers[key] = sampler
+        return sampler
 
     @cached_property
     def places(self) -> dict[int, NDArray[np.int64]]:
@@ -215,6 +235,20 @@ def make_extra(arm: Arm, training: Training) -> Extra:
             order = order_sources(num_sources, count, generator=generator)
         made.append(MadeVideos(makers[label], order) if order else ())
     return Extra(*made)
+
+
+def what_it_learns(arm: Arm, choices: Mapping[str, Any]) -> Hashable:
+    """Return a key that arms share whose videos one `Training` learns to make at once.
+
+    Args:
+        arm: The arm.
+        choices: All of its choices of the recipe.
+    """
+    if arm.kind in SELECTING:
+        return Recipe.named(**choices)
+    if arm.kind in RECIPES:
+        return tuple(Recipe.named(arm.kind, **choices).learning.items())
+    return arm.name
 
 
 def _none(training: Training, arm: Arm) -> Makers:
@@ -345,7 +379,7 @@ def _swapped(
 
 def _recipe(training: Training, arm: Arm) -> Makers:
     """Pseudo videos of a sampler that learned by the recipe of this name."""
-    sampler = _fit(training, arm.kind, arm.choices)
+    sampler = training.sampler(Recipe.named(arm.kind, **arm.choices))
     counts = {
         label: count_pseudo_videos(
             len(training.sets[1 - label]),
@@ -368,27 +402,12 @@ def _auto(training: Training, arm: Arm) -> Makers:
     )
     if not choice.p:
         return {}
-    sampler = _fit(training, "robust", arm.choices)
+    sampler = training.sampler(Recipe.named("robust", **arm.choices))
     counts = {
         label: count_mixed(len(videos), choice.p * sampler.recipe.rate(label))
         for label, videos in training.sets.items()
     }
     return _pseudo(training, sampler, counts)
-
-
-def _fit(
-    training: Training, recipe: str, choices: Mapping[str, Any]
-) -> PseudoVideoSampler:
-    return PseudoVideoSampler.fit(
-        training.sets[NORMAL],
-        training.sets[ABNORMAL]
-        if Recipe.named(recipe, **choices).learns_abnormal
-        else None,
-        recipe=recipe,
-        seed=training.seed,
-        progress=training.progress,
-        **choices,
-    )
 
 
 def _pseudo(

@@ -26,6 +26,7 @@ the paper's tables: --experiment table3 and table4 (figure 4: their ROC curves),
 experiments: all, ablation (from paper to robust, a choice at a time), table3 to table6
 arms: none, duplicate, jitter, mixup, psemix, mean-shift, cutmix, smote, paper, robust,
   one-class, auto; with choices of a recipe: small=paper:hidden_dims=512/256,per_video=1
+  or those of --experiment by their names: --experiment ablation --arms none "+ model"
 hosts: mlp (the paper's), rtfm, mil, or your own, my_module:train, a
   train(normal, abnormal, seed) that returns a score function, from features (N, T, D)
   to one score a snippet (T,)
@@ -188,7 +189,9 @@ def _compare(options: argparse.Namespace) -> int:
     arms = experiment.arms
     against: list[str] = [*experiment.against]
     if options.arms is not None:
-        arms, against = [parse_arm(text) for text in options.arms], []
+        known = {arm.name: arm for arm in experiment.arms}
+        arms = [known.get(text) or parse_arm(text) for text in options.arms]
+        against = []
     comparison = Comparison(
         Data(*_paths(options), options.layout, options.standardise, options.expect),
         arms,

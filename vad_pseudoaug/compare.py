@@ -3,6 +3,8 @@
 A run is a seed, an arm and a host. With one seed, all arms have the same split, the
 same initial weights and the same order of the data. Every run is a file of its own, so
 an interrupted comparison goes on where it stopped, and arms and seeds may be added.
+Arms that learn the same of a seed's videos are made one after the other, and it is
+learned once.
 """
 
 from __future__ import annotations
@@ -18,19 +20,19 @@ import os
 import re
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.utils.data import ConcatDataset
 
-from .arms import Arm, Extra, Training, make_extra
+from .arms import Arm, Extra, Training, make_extra, what_it_learns
 from .baseline import Baseline, Score
 from .checkpoint import atomic_path, claim_folder, write_json
 from .metrics import FrameFigures, frame_figures
@@ -204,7 +206,8 @@ def run_comparison(
         comparison: What is compared.
         folder: Where results are kept: `runs/HOST/ARM/SEED.json` and `.npy`.
         processes: Number of processes.
-        say: Gets a line after each arm of each seed, with the time left.
+        say: Gets a line after each arm of each seed, or some that learn the same, with
+            the time left.
 
     Returns:
         All runs, those that were done before included.
@@ -228,17 +231,14 @@ def run_comparison(
         "rtfm_steps": RTFM_STEPS,
     }
     claim_folder(folder, "compare.json", record)
-    jobs = []
-    for seed, arm in itertools.product(comparison.seeds, comparison.arms):
-        open_hosts = [
-            host for host in comparison.hosts if not _is_done(folder, host, arm, seed)
-        ]
-        if open_hosts:
-            jobs.append((comparison, folder, seed, arm, open_hosts))
+    jobs = _open_jobs(comparison, folder)
+    done, total = 0, sum(len(job.arms) for job in jobs)
     started = time.monotonic()
-    for count, (seed, name) in enumerate(_work(jobs, processes), start=1):
-        left = (time.monotonic() - started) / count * (len(jobs) - count)
-        say(f"{count} of {len(jobs)}: seed {seed}, {name}; {time_text(left)} left")
+    for job in _work(jobs, processes):
+        done += len(job.arms)
+        left = (time.monotonic() - started) / done * (total - done)
+        names = ", ".join(arm.name for arm, _ in job.arms)
+        say(f"{done} of {total}: seed {job.seed}, {names}; {time_text(left)} left")
     return load_runs(comparison, folder)
 
 
@@ -254,10 +254,45 @@ def time_text(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
-def _work(jobs: Sequence[Any], processes: int) -> Iterator[tuple[int, str]]:
+class _Job(NamedTuple):
+    """Arms of a seed that learn the same, each with the hosts to train.
+
+    Attributes:
+        comparison: What is compared.
+        folder: Where results are kept.
+        seed: Of the runs.
+        arms: The arms, and for each the names of the hosts.
+    """
+
+    comparison: Comparison
+    folder: Path
+    seed: int
+    arms: Sequence[tuple[Arm, Sequence[str]]]
+
+
+def _open_jobs(comparison: Comparison, folder: Path) -> list[_Job]:
+    """List what is not done: of each seed, the arms that learn the same together."""
+    jobs = []
+    for seed in comparison.seeds:
+        groups: dict[Hashable, list[tuple[Arm, list[str]]]] = {}
+        for arm in comparison.arms:
+            hosts = [
+                host
+                for host in comparison.hosts
+                if not _is_done(folder, host, arm, seed)
+            ]
+            if hosts:
+                key = what_it_learns(arm, {**comparison.choices, **arm.choices})
+                groups.setdefault(key, []).append((arm, hosts))
+        jobs += [_Job(comparison, folder, seed, arms) for arms in groups.values()]
+    return jobs
+
+
+def _work(jobs: Sequence[_Job], processes: int) -> Iterator[_Job]:
     if processes == 1:
         for job in jobs:
-            yield _do_arm(*job)
+            _do(job)
+            yield job
         return
     threads = max(1, torch.get_num_threads() // processes)
     # Spawned: a forked process would share torch's threads.
@@ -265,40 +300,40 @@ def _work(jobs: Sequence[Any], processes: int) -> Iterator[tuple[int, str]]:
     with ProcessPoolExecutor(
         processes, context, initializer=torch.set_num_threads, initargs=(threads,)
     ) as pool:
-        futures = [pool.submit(_do_arm, *job) for job in jobs]
+        futures = {pool.submit(_do, job): job for job in jobs}
         try:
             for future in as_completed(futures):
-                yield future.result()
+                future.result()
+                yield futures[future]
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-def _do_arm(
-    comparison: Comparison, folder: Path, seed: int, arm: Arm, hosts: Sequence[str]
-) -> tuple[int, str]:
-    """Make the videos of an arm once, and train the hosts on them."""
-    split = comparison.data.split(seed)
+def _do(job: _Job) -> None:
+    """Learn once, make the videos of each arm, and train the hosts on them."""
+    split = job.comparison.data.split(job.seed)
     normal, abnormal = as_pair(split.normal, split.abnormal)
-    choices = {**comparison.choices, **arm.choices}
-    arm_with_all = Arm(arm.name, arm.kind, arm.per_video, choices)
-    # The arm "auto" tries the host, so that each host has videos of its own.
-    groups = [[host] for host in hosts] if arm.kind == "auto" else [list(hosts)]
-    for group in groups:
-        training = Training(
-            normal,
-            abnormal,
-            recipe=Recipe.named(**choices),
-            seed=seed,
-            progress=False,
-            train=functools.partial(call_host, group[0]),
-        )
-        with warnings.catch_warnings():
-            # Said once for each arm and seed, of videos without a selected snippet.
-            warnings.filterwarnings("ignore", message=".* have no snippet that")
-            extra = make_extra(arm_with_all, training)
-        for host in group:
-            _train(split, (normal, abnormal), extra, host, arm, seed, folder)
-    return seed, arm.name
+    first, _ = job.arms[0]
+    training = Training(
+        normal,
+        abnormal,
+        recipe=Recipe.named(**{**job.comparison.choices, **first.choices}),
+        seed=job.seed,
+        progress=False,
+    )
+    for arm, hosts in job.arms:
+        choices = {**job.comparison.choices, **arm.choices}
+        arm_with_all = Arm(arm.name, arm.kind, arm.per_video, choices)
+        # The arm "auto" tries the host, so that each host has videos of its own.
+        groups = [[host] for host in hosts] if arm.kind == "auto" else [hosts]
+        for group in groups:
+            training.train = functools.partial(call_host, group[0])
+            with warnings.catch_warnings():
+                # Said once for each arm and seed, of videos without a selected snippet.
+                warnings.filterwarnings("ignore", message=".* have no snippet that")
+                extra = make_extra(arm_with_all, training)
+            for host in group:
+                _train(job, split, (normal, abnormal), extra, host, arm)
 
 
 def call_host(
@@ -320,13 +355,12 @@ def call_host(
 
 
 def _train(
+    job: _Job,
     split: Split,
     videos: tuple[Any, Any],
     extra: Extra,
     host: str,
     arm: Arm,
-    seed: int,
-    folder: Path,
 ) -> None:
     checkpoints: list[float] = []
 
@@ -339,11 +373,13 @@ def _train(
     ]
     started = time.monotonic()
     batch_size = min(MAX_BATCH, *map(len, videos))
-    score = call_host(host, more[0], more[1], seed, batch_size=batch_size, watch=watch)
+    score = call_host(
+        host, more[0], more[1], job.seed, batch_size=batch_size, watch=watch
+    )
     seconds = time.monotonic() - started
     scores = split.snippet_scores(score)
     figures = frame_figures(split.labels, split.to_frames(scores))
-    path = _path(folder, host, arm, seed)
+    path = _path(job.folder, host, arm, job.seed)
     with atomic_path(path.with_suffix(".npy")) as temporary:
         np.save(temporary, np.concatenate(scores), allow_pickle=False)
     # Last: where this file is, the run is whole.

@@ -35,12 +35,19 @@ Scores: TypeAlias = "Sequence[NDArray[np.floating[Any]]]"
 GivenScores: TypeAlias = "Score | tuple[Scores, Scores]"
 
 
+class Selected(NamedTuple):
+    """A selection, and the baseline's scores of normal videos that made it, if any."""
+
+    selection: Selection
+    normal_scores: Scores | None
+
+
 class Fitted(NamedTuple):
     """What was learned.
 
     Attributes:
         vae: The model.
-        selection: What its abnormal decoder was trained on.
+        selected: What its abnormal decoder was trained on.
         history: One entry an epoch, see `train_vae`.
         profile: What the training videos look like.
         scorer: A baseline of all training videos, where the recipe asks for one.
@@ -49,19 +56,12 @@ class Fitted(NamedTuple):
     """
 
     vae: MultiTaskVAE
-    selection: Selection
+    selected: Selected
     history: History
     profile: FeatureProfile
     scorer: Baseline | None
     banks: dict[int, Bank]
     means: Tensor | None
-
-
-class Selected(NamedTuple):
-    """A selection, and the scores of normal videos that it was made by, if any."""
-
-    selection: Selection
-    normal_scores: Scores | None
 
 
 def as_training(
@@ -125,7 +125,9 @@ def select_snippets(
         )
         scored = baseline.score(abnormal, progress=progress)
         return Selected(select_scored(scored, None, recipe, titles=titles), None)
-    return Selected(select_scored(own[1], own[0], recipe, titles=titles), own[0])
+    selection = select_scored(own[1], own[0], recipe, titles=titles)
+    # Given scores are on a scale of their own.
+    return Selected(selection, own[0] if scores is None else None)
 
 
 def select_scored(
@@ -226,7 +228,6 @@ def fit_vae(
         recipe,
         selected,
         history,
-        given=scores is not None,
         **options,
     )
 
@@ -239,7 +240,6 @@ def measure_fit(
     selected: Selected,
     history: History,
     *,
-    given: bool,
     seed: int,
     device: torch.device | str,
     progress: bool | None,
@@ -251,9 +251,8 @@ def measure_fit(
         normal: What it was trained on.
         abnormal: What it was trained on.
         recipe: What it asks for is learned.
-        selected: The snippets selected, and the scores of normal videos.
+        selected: The snippets selected.
         history: Of the training.
-        given: Whether the scores were given, on a scale of their own.
         seed: Of the scorer, and of which runs are taken.
         device: Where the scorer is trained.
         progress: Show a bar; None decides by the terminal.
@@ -267,8 +266,9 @@ def measure_fit(
         scorer = Baseline.fit(
             normal, abnormal, recipe=recipe, validation_share=0, **options
         )
-        own = None if given else selected.normal_scores
-        normal_scores = own or scorer.score(normal, progress=progress)
+        normal_scores = selected.normal_scores or scorer.score(
+            normal, progress=progress
+        )
         limit = np.quantile(np.concatenate(normal_scores), recipe.suspicious_quantile)
         profile = replace(profile, suspicious=float(limit))
     banks = {}
@@ -281,7 +281,7 @@ def measure_fit(
     means = None
     if recipe.translation == "shift" and abnormal is not None:
         means = class_means(normal, abnormal, selected.selection, progress=progress)
-    return Fitted(vae, selected.selection, history, profile, scorer, banks, means)
+    return Fitted(vae, selected, history, profile, scorer, banks, means)
 
 
 def _to_tensors(selection: Selection) -> dict[str, Tensor]:

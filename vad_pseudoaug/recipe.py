@@ -18,6 +18,11 @@ def _choice(default: Any, text: str) -> Any:
     return field(default=default, metadata={"help": text})
 
 
+def _making(default: Any, text: str) -> Any:
+    """A choice of how pseudo videos are made, by a model that does not depend on it."""
+    return field(default=default, metadata={"help": text, "making": True})
+
+
 @dataclass(frozen=True)
 class Recipe:
     """All choices of a run. The defaults are the paper's, `Recipe.named("paper")`.
@@ -91,48 +96,48 @@ class Recipe:
         0.0, "share of the videos held out to stop the VAE by; 0 trains on all"
     )
     patience: int = _choice(10, "epochs without a better held-out loss that stop it")
-    share: float = _choice(
+    share: float = _making(
         0.5, "share of a normal video's snippets that a pseudo abnormal video replaces"
     )
-    share_spread: float = _choice(
+    share_spread: float = _making(
         0.0, "standard deviation of that share from video to video (a beta prior)"
     )
-    placement: Literal["scattered", "run"] = _choice(
+    placement: Literal["scattered", "run"] = _making(
         "scattered", "where they are: anywhere, or in one run"
     )
-    taper: int = _choice(0, "snippets at each end of a run that fade in or out")
-    translation: Literal["swap", "residual", "graft", "shift", "disturb"] = _choice(
+    taper: int = _making(0, "snippets at each end of a run that fade in or out")
+    translation: Literal["swap", "residual", "graft", "shift", "disturb"] = _making(
         "swap",
         "what is generated: the decoder's output; the source and the difference of the "
         "two decoders; a real run of the other class, varied by its decoder; the "
         "source and the difference of the class means, without a network; or "
         "(abnormal) a disturbed run of normal snippets",
     )
-    min_strength: float = _choice(0.5, "lowest weight of what is added or varied")
-    max_strength: float = _choice(1.5, "highest weight of what is added or varied")
-    temperature: float = _choice(1.0, "spread of the latent noise, 1 as in training")
-    noise: Literal["independent", "correlated"] = _choice(
+    min_strength: float = _making(0.5, "lowest weight of what is added or varied")
+    max_strength: float = _making(1.5, "highest weight of what is added or varied")
+    temperature: float = _making(1.0, "spread of the latent noise, 1 as in training")
+    noise: Literal["independent", "correlated"] = _making(
         "independent", "latent noise over time: drawn anew, or as real codes go on"
     )
-    norms: Literal["free", "matched"] = _choice(
+    norms: Literal["free", "matched"] = _making(
         "free", "norms of generated snippets: as they come, or as real ones have them"
     )
-    scope: Literal["all", "suspicious"] = _choice(
+    scope: Literal["all", "suspicious"] = _making(
         "all", "what a pseudo normal video replaces: all, or what scores as abnormal"
     )
-    suspicious_quantile: float = _choice(
+    suspicious_quantile: float = _making(
         0.75, "share of normal snippets that score below what is suspicious"
     )
-    candidates: int = _choice(
+    candidates: int = _making(
         1, "draws for each snippet, of which the baseline takes the likeliest"
     )
-    per_video: float = _choice(
+    per_video: float = _making(
         2.0, "pseudo videos per real video; below 1, a random part of the videos"
     )
-    normal_rate: float = _choice(
+    normal_rate: float = _making(
         1.0, "share of the pseudo normal videos to make; 0 makes none unasked"
     )
-    abnormal_rate: float = _choice(
+    abnormal_rate: float = _making(
         1.0, "share of the pseudo abnormal videos to make; 0 makes none unasked"
     )
 
@@ -191,6 +196,26 @@ class Recipe:
                 f"expected min_strength <= max_strength, got {self.min_strength} and "
                 f"{self.max_strength}"
             )
+
+    @property
+    def making(self) -> dict[str, Any]:
+        """The choices of how pseudo videos are made."""
+        return {
+            one.name: getattr(self, one.name)
+            for one in fields(self)
+            if "making" in one.metadata
+        }
+
+    @property
+    def learning(self) -> dict[str, Any]:
+        """What selection and model depend on: recipes of the same learn the same."""
+        own = {
+            one.name: getattr(self, one.name)
+            for one in fields(self)
+            if "making" not in one.metadata and one.name != "name"
+        }
+        needs = {"abnormal": self.learns_abnormal, "model": self.needs_model}
+        return {**own, **needs}
 
     def rate(self, label: int) -> float:
         """Return the factor on the number of pseudo videos of a class, at most 1."""

@@ -95,9 +95,7 @@ def refresh(
         seed=sampler.seed + len(sampler.history),  # no round repeats another's draws
         progress=progress,
     )
-    fitted = measure_fit(
-        vae, normal, abnormal, recipe, selected, history, given=True, **options
-    )
+    fitted = measure_fit(vae, normal, abnormal, recipe, selected, history, **options)
     renewed = sampler.renewed(fitted, progress=progress)
     before = judge(sampler, selected.selection)
     after = judge(renewed, selected.selection)

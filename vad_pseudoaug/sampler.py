@@ -27,7 +27,7 @@ from .claims import printable
 from .codes import Codes, KeptCodes
 from .extras import as_device, track
 from .features import Layout, to_segments
-from .fitting import Fitted, GivenScores, as_training, fit_vae
+from .fitting import Fitted, GivenScores, Selected, as_training, fit_vae, measure_fit
 from .generation import (
     PseudoVideo,
     count_pseudo_videos,
@@ -93,6 +93,7 @@ class PseudoVideoSampler(SnippetMaker):
         self.generator = make_generator(seed)
         self.history: History = []
         self.selection: dict[str, Any] = {}
+        self._selected: Selected | None = None
         self.normal = self._own("normal", normal)
         self.abnormal = self._own("abnormal", abnormal)
         self._moved: dict[str, str] = {}
@@ -543,21 +544,70 @@ class PseudoVideoSampler(SnippetMaker):
         if recipe.norms == "matched":
             sampler._calibrate(progress)
         sampler.history = fitted.history
-        sampler.selection = fitted.selection.to_dict()
+        sampler._selected = fitted.selected
+        sampler.selection = fitted.selected.selection.to_dict()
         return sampler
 
     def renewed(self, fitted: Fitted, *, progress: bool | None) -> PseudoVideoSampler:
         """Return a sampler of the same recipe and videos with what was learned anew."""
-        sampler = self._of_fitted(
+        sampler = self._again(fitted, self.recipe, progress)
+        sampler.history = [*self.history, *fitted.history]
+        return sampler
+
+    def _again(
+        self, fitted: Fitted, recipe: Recipe, progress: bool | None
+    ) -> PseudoVideoSampler:
+        return self._of_fitted(
             fitted,
-            recipe=self.recipe,
+            recipe=recipe,
             normal=self.normal,
             abnormal=self.abnormal,
             seed=self.seed,
             progress=progress,
         )
-        sampler.history = [*self.history, *fitted.history]
-        return sampler
+
+    @names_options(Recipe)
+    def with_choices(
+        self, *, progress: bool | None = None, **choices: Any
+    ) -> PseudoVideoSampler:
+        """Return a sampler of the same model that makes pseudo videos another way.
+
+        Nothing is trained: it is what `fit` with these choices would give, to the bit,
+        at the cost of a look at the training videos.
+
+        Args:
+            progress: Show bars; None decides by the terminal.
+            **choices: Choices of the recipe to change, of how pseudo videos are made
+                (`Recipe.making`): as `share=0.3` or `norms="free"`.
+
+        Raises:
+            ValueError: If a choice is not known, or selection or model depend on it, or
+                this sampler was not fitted but read: which snippets were selected is
+                not saved.
+        """
+        recipe = Recipe.named(self.recipe, **choices)
+        if recipe.learning != self.recipe.learning:
+            learned = set(choices) - set(recipe.making) or set(choices)
+            raise ValueError(
+                f"selection or model depend on {', '.join(sorted(learned))}: fit anew"
+            )
+        if self._selected is None or self.normal is None:
+            raise ValueError(
+                "which snippets were selected is not known of a sampler that was read "
+                "or put together: fit anew"
+            )
+        fitted = measure_fit(
+            self.vae,
+            self.normal,
+            self.abnormal,
+            recipe,
+            self._selected,
+            self.history,
+            seed=self.seed,
+            device=self.device,
+            progress=progress,
+        )
+        return self._again(fitted, recipe, progress)
 
     def refresh(
         self,
