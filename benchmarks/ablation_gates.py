@@ -17,7 +17,8 @@ import json
 import warnings
 from typing import Any
 
-from vad_pseudoaug import PseudoVideoSampler, Recipe, VideoSet
+from vad_pseudoaug import Recipe, VideoSet
+from vad_pseudoaug.arms import Training
 from vad_pseudoaug.baseline import stratified_split
 from vad_pseudoaug.check import Check, check_sampler
 from vad_pseudoaug.data import ped2
@@ -49,6 +50,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     videos = read(options.data, options.seed, standardise=options.standardise)
+    training, held_out = halve(*videos, options.seed)
     recipes = {
         arm.name: Recipe.named(arm.kind, **arm.choices)
         for arm in ablation()
@@ -59,7 +61,7 @@ def main() -> None:
     for name, recipe in recipes.items():
         if options.arms and name not in options.arms:
             continue
-        found[name] = figures(check(*videos, recipe, options.seed))
+        found[name] = figures(check(training, held_out, recipe))
         if not options.json:
             if len(found) == 1:
                 print(f"{'recipe':<18}" + "".join(f"{c:>13}" for c in COLUMNS.values()))
@@ -77,23 +79,32 @@ def read(data: str, seed: int, *, standardise: bool) -> tuple[VideoSet, VideoSet
     return as_pair(split.normal, split.abnormal)
 
 
-def check(normal: VideoSet, abnormal: VideoSet, recipe: Recipe, seed: int) -> Check:
-    """Fit on half of the training videos, and judge on the other half."""
+def halve(
+    normal: VideoSet, abnormal: VideoSet, seed: int
+) -> tuple[Training, tuple[VideoSet, VideoSet]]:
+    """Deal the training videos into those to learn of and those to judge on."""
     halves = stratified_split(len(normal), len(abnormal), share=0.5, seed=seed)
+    training = Training(
+        normal.part(halves.train_normal),
+        abnormal.part(halves.train_abnormal),
+        recipe=Recipe(),
+        seed=seed,
+    )
+    held_out = (
+        normal.part(halves.validation_normal),
+        abnormal.part(halves.validation_abnormal),
+    )
+    return training, held_out
+
+
+def check(
+    training: Training, held_out: tuple[VideoSet, VideoSet], recipe: Recipe
+) -> Check:
+    """Judge a recipe; those that learn the same share a fit."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # videos without a selected snippet
-        sampler = PseudoVideoSampler.fit(
-            normal.part(halves.train_normal),
-            abnormal.part(halves.train_abnormal),
-            recipe=recipe,
-            seed=seed,
-        )
-        return check_sampler(
-            sampler,
-            normal.part(halves.validation_normal),
-            abnormal.part(halves.validation_abnormal),
-            seed=seed,
-        )
+        sampler = training.sampler(recipe)
+        return check_sampler(sampler, *held_out, seed=training.seed)
 
 
 def figures(found: Check) -> dict[str, Any]:
