@@ -82,6 +82,37 @@ def test_an_atomic_write_that_fails_leaves_nothing(tmp_path):
     assert list(path.parent.iterdir()) == []
 
 
+def test_files_of_others_stay(tmp_path):
+    names = ["model-00001-of-00002.safetensors", "model-best.safetensors", "model.pt"]
+    for name in names:
+        (tmp_path / name).write_text(name)
+    for size in (1, 2):  # the second replaces the first
+        write_checkpoint(tmp_path, "Thing", {"size": size}, {"w": torch.ones(size)})
+    assert {name: (tmp_path / name).read_text() for name in names} == {
+        name: name for name in names
+    }
+    assert len(list(tmp_path.iterdir())) == len(names) + 2
+    assert read(tmp_path)[0] == {"size": 2}
+
+
+@pytest.mark.parametrize("text", ['{"model_type": "clip"}', "[]", '{"kind": "x"}'])
+def test_a_configuration_of_something_else_is_not_replaced(tmp_path, videos, text):
+    path = tmp_path / "config.json"
+    path.write_text(text)
+    with pytest.raises(FileExistsError, match="of something else than this library"):
+        write_checkpoint(tmp_path, "Thing", {"size": 1}, {"w": torch.ones(1)})
+    with pytest.raises(FileExistsError, match="take another folder"):  # at once
+        PseudoVideoSampler.fit(*videos, folder=tmp_path, epochs=10**6)
+    assert [p.name for p in tmp_path.iterdir()] == ["config.json"]
+    assert path.read_text() == text
+
+
+def test_a_broken_configuration_is_replaced(folder):
+    (folder / "config.json").write_text("{")
+    write_checkpoint(folder, "Thing", {"size": 2}, {"w": torch.ones(2)})
+    assert read(folder)[0] == {"size": 2}
+
+
 def change(folder, **entries):
     path = folder / "config.json"
     config = json.loads(path.read_text())
@@ -262,6 +293,8 @@ def test_a_file_system_that_takes_no_more(folder):
 
 def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(NotADirectoryError, match=r"Not a directory: .*run"):
+    with pytest.raises(
+        NotADirectoryError, match=r"run: expected a folder, .*is a file"
+    ):
         write_checkpoint(tmp_path / "file" / "run", "Thing", {"size": 4}, NEW)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]

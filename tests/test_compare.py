@@ -172,6 +172,12 @@ def test_a_host_that_shows_checkpoints_has_a_best_one(tmp_path, monkeypatch):
         ({"num_seeds": 1}, "at least 2"),
         ({"arms": []}, "different names"),
         ({"arms": [ARMS[0], ARMS[0]]}, "different names"),
+        (
+            {"arms": [replace(ARMS[1], name=n) for n in ("a+b", "a b")]},
+            "names of files",
+        ),
+        ({"hosts": (MEANS, MEANS)}, "hosts: expected different names"),
+        ({"choices": {"per_video": 3.0}}, "per_video: each arm has its own"),
         ({"hosts": ("forest",)}, "unknown host 'forest'"),
         ({"hosts": ("hosts.means:absent",)}, "absent"),
         ({"choices": {"epoch": 2}}, "unknown choice epoch"),
@@ -322,6 +328,9 @@ def test_arms_are_read_from_text():
         "paper",
         choices={"epochs": 3, "hidden_dims": (64, 32), "selection": "ranked"},
     )
+    many = parse_arm("many=paper:per_video=3,epochs=1")
+    assert many == Arm("many", "paper", 3.0, {"epochs": 1})
+    assert many == Arm("many", "paper", choices={"per_video": 3.0, "epochs": 1})
     for text, message in (
         ("paste", "unknown arm 'paste'"),
         ("paper:epoch=3", "unknown choice epoch"),

@@ -142,7 +142,7 @@ def test_runs_and_masks_are_no_features(folder, capsys):
     (pseudo / "masks" / "pseudo_abnormal").mkdir(parents=True)
     run.mkdir()
     (run / "config.json").write_text("{}")
-    (run / "model-0123.safetensors").write_bytes(b"no features")
+    (run / "model-0123456789ab.safetensors").write_bytes(b"no features")
     (pseudo / "manifest.json").write_text("{}")
     np.save(pseudo / "masks" / "pseudo_abnormal" / "a.npy", np.ones(3, bool))
     after = figures(capsys, folder)

@@ -1,6 +1,7 @@
 """Pseudo videos: shares, order, shared crops, seeds, batches, counts, round trips."""
 
 import copy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -293,6 +294,45 @@ def test_sources_that_are_files_are_found_again(videos, vae, tmp_path):
     moved = PseudoVideoSampler.from_pretrained(tmp_path / "run")
     with pytest.raises(ValueError, match=MOVED):
         moved.draw(2, label=1)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda path: np.save(path, np.ones((6, 20))),
+            "files whose feature size is 20",
+        ),
+        (lambda path: path.write_bytes(b""), "files that are not usable now: .*0.npy"),
+        (lambda path: np.save(path, np.ones(6)), "files that are not usable now"),
+    ],
+)
+def test_sources_that_are_others_now_leave_the_sampler_usable(
+    vae, tmp_path, change, message
+):
+    np.save(tmp_path / "0.npy", np.ones((6, 12), np.float32))
+    PseudoVideoSampler(vae, normal=[tmp_path / "0.npy"]).save_pretrained(tmp_path / "r")
+    change(tmp_path / "0.npy")
+    again = PseudoVideoSampler.from_pretrained(tmp_path / "r")
+    assert again.sample(np.ones((6, 12), np.float32), label=1).pseudo_mask.any()
+    with pytest.raises(ValueError, match=rf"fitted on {message}.*: give normal="):
+        again.draw(2, label=1)
+
+
+def test_sources_of_another_user_leave_the_sampler_usable(vae, tmp_path, monkeypatch):
+    np.save(tmp_path / "0.npy", np.ones((6, 12), np.float32))
+    PseudoVideoSampler(vae, normal=[tmp_path / "0.npy"]).save_pretrained(tmp_path / "r")
+    is_file = Path.is_file
+
+    def refused(path):
+        if path.name == "0.npy":
+            raise PermissionError(13, "Permission denied", str(path))
+        return is_file(path)
+
+    monkeypatch.setattr(Path, "is_file", refused)
+    again = PseudoVideoSampler.from_pretrained(tmp_path / "r")
+    with pytest.raises(ValueError, match=r"not usable now: .*Permission denied"):
+        again.draw(2, label=1)
 
 
 def test_files_are_found_again_in_their_layout(vae, tmp_path):

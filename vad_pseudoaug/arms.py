@@ -55,9 +55,14 @@ class Arm:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ValueError(f"unknown arm {self.kind!r}; there is {', '.join(KINDS)}")
-        if self.per_video is None:
-            per_video = RECIPES.get(self.kind, Recipe()).per_video
-            object.__setattr__(self, "per_video", per_video)
+        choices, per_video = dict(self.choices), self.per_video
+        # One of the choices of a recipe, but other arms have it too.
+        chosen = choices.pop("per_video", None)
+        if per_video is None:
+            of_recipe = RECIPES.get(self.kind, Recipe()).per_video
+            per_video = of_recipe if chosen is None else chosen
+        object.__setattr__(self, "per_video", per_video)
+        object.__setattr__(self, "choices", choices)
 
 
 class Extra(NamedTuple):

@@ -19,10 +19,9 @@ from safetensors.torch import save
 from torch import Tensor
 
 from .readers import safetensors_header
+from .writing import WEIGHTS, check_folder, read_json
 from .writing import atomic_path as atomic_path
-from .writing import check_folder as check_folder
 from .writing import claim_folder as claim_folder
-from .writing import read_json
 from .writing import write_json as write_json
 
 FORMAT_VERSION = 1
@@ -80,6 +79,27 @@ def read_tensors(
         raise CheckpointError(f"{path}: not readable as weights: {error}") from error
 
 
+def check_place(folder: str | os.PathLike[str]) -> None:
+    """Make sure that a checkpoint can be written to a folder, before the work.
+
+    Raises:
+        FileExistsError: If it holds a `config.json` of something else.
+        OSError: If it cannot be written to.
+    """
+    check_folder(folder)
+    path = Path(folder) / "config.json"
+    if not path.is_file():
+        return
+    try:
+        found = read_json(path)
+    except ValueError:
+        return  # nothing that is lost
+    if not (isinstance(found, dict) and {"format_version", "kind"} <= found.keys()):
+        raise FileExistsError(
+            f"{path}: is of something else than this library; take another folder"
+        )
+
+
 def write_checkpoint(
     folder: str | os.PathLike[str],
     kind: str,
@@ -89,18 +109,17 @@ def write_checkpoint(
     """Write a checkpoint, so that a crash leaves the old one or the new one.
 
     Args:
-        folder: Made if it does not exist. Foreign files in it are left alone.
+        folder: Made if it does not exist. Foreign files in it are left alone; a
+            foreign `config.json` is refused.
         kind: The class that can read it.
         config: JSON values.
         tensors: The weights.
 
     Raises:
-        NotADirectoryError: If `folder` is a file.
-        OSError: If it cannot be written. What was there is still whole.
+        OSError: See `check_place`, or the disk is full. What was there is still whole.
     """
+    check_place(folder)
     folder = Path(folder)
-    if folder.exists() and not folder.is_dir():
-        raise NotADirectoryError(f"{folder}: expected a folder, this is a file")
     data = save({k: v.detach().cpu().contiguous() for k, v in tensors.items()})
     digest = hashlib.sha256(data).hexdigest()
     weights = folder / f"model-{digest[:12]}.safetensors"
@@ -122,7 +141,7 @@ def write_checkpoint(
         if is_new:  # weights that no config.json names
             weights.unlink(missing_ok=True)
         raise
-    for old in folder.glob("model-*.safetensors"):
+    for old in folder.glob(WEIGHTS):
         if old != weights:
             old.unlink(missing_ok=True)
 

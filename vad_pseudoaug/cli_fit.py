@@ -21,7 +21,7 @@ from .cli_modes import (
 )
 from .cli_parser import seed
 from .recipe import ALTERNATIVES, RECIPES, Recipe
-from .writing import check_folder, write_json
+from .writing import write_json
 
 if TYPE_CHECKING:
     from .record import Record
@@ -132,6 +132,7 @@ def _fit(options: argparse.Namespace) -> None:
     Raises:
         ValueError: If there are no normal videos, or something is not usable.
     """
+    from .checkpoint import check_place
     from .extras import as_device
     from .processes import joined
     from .sampler import PseudoVideoSampler
@@ -140,7 +141,7 @@ def _fit(options: argparse.Namespace) -> None:
     is_first = find_rank(None, None)[0] == 0
     device = own_device(options.device)
     as_device(device)  # before a long list is screened
-    check_folder(options.output)
+    check_place(options.output)
     task = _task(options, tell=is_first)
     is_there = _is_there(options, task)
     if options.dry_run:

@@ -71,9 +71,19 @@ class Comparison:
     def __post_init__(self) -> None:
         if self.num_seeds < 2:
             raise ValueError(f"num_seeds: expected at least 2, got {self.num_seeds}")
-        names = [arm.name for arm in self.arms]
-        if len(set(names)) < len(names) or not names:
-            raise ValueError(f"arms: expected different names, got {', '.join(names)}")
+        for what, names in (
+            ("arms", [arm.name for arm in self.arms]),
+            ("hosts", list(self.hosts)),
+        ):
+            if not names or len(set(map(_file_name, names))) < len(names):
+                raise ValueError(
+                    f"{what}: expected different names, which are so as names of files "
+                    f"too, got {', '.join(names)}"
+                )
+        if "per_video" in self.choices:
+            raise ValueError(
+                "per_video: each arm has its own, as of NAME=KIND:per_video=1"
+            )
         for host in self.hosts:
             find_host(host)
         Recipe.named(**self.choices)
@@ -459,5 +469,9 @@ def _arm_record(arm: Arm) -> dict[str, Any]:
 
 
 def _path(folder: Path, host: str, arm: Arm, seed: int) -> Path:
-    names = (re.sub(r"[^\w.-]+", "_", name) for name in (host, arm.name))
+    names = map(_file_name, (host, arm.name))
     return folder.joinpath("runs", *names, f"{seed:03d}.json")
+
+
+def _file_name(name: str) -> str:
+    return re.sub(r"[^\w.-]+", "_", name)

@@ -100,7 +100,7 @@ def find_experiment(name: str) -> Experiment:
 def parse_arm(text: str) -> Arm:
     """Read an arm from `KIND`, or from `NAME=KIND:choice=value,choice=value`.
 
-    The choices are those of a recipe, and `per_video`.
+    The choices are those of a recipe.
 
     Raises:
         ValueError: If there is no such kind or choice, or a value is not readable.
@@ -111,6 +111,4 @@ def parse_arm(text: str) -> Arm:
     """
     head, _, tail = text.partition(":")
     name, _, kind = head.rpartition("=")
-    choices = Recipe.parse(tail)
-    per_video = choices.pop("per_video", None)
-    return Arm(name or text, kind, per_video, choices)
+    return Arm(name or text, kind, choices=Recipe.parse(tail))

@@ -17,12 +17,12 @@ from .checkpoint import CheckpointError
 from .extras import require
 from .recipe import Recipe
 from .vae import CLASS_NAMES
-from .writing import read_json
+from .writing import WEIGHTS, read_json
 
 if TYPE_CHECKING:
     from .sampler import PseudoVideoSampler
 
-FILES = ("config.json", "model-*.safetensors")
+FILES = ("config.json", WEIGHTS)
 CARD = """---
 library_name: vad-pseudoaug
 {licence}tags:

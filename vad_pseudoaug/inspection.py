@@ -15,6 +15,7 @@ from .extras import track
 from .features import Layout, open_features, read_list
 from .pooling import blocks
 from .shards import MANIFEST, MASKS
+from .writing import WEIGHTS
 
 ENDINGS = (".npy", ".npz", ".safetensors", ".mat")
 NUM_BINS = 12
@@ -120,7 +121,7 @@ def find_files(path: str | os.PathLike[str]) -> Files:
     if path.is_dir():
         found = sorted(p for p in path.rglob("*") if p.suffix.lower() in ENDINGS)
         found = [p for p in found if not _is_our_own(p)]
-        if not found and any(path.glob("model-*.safetensors")):
+        if not found and any(path.glob(WEIGHTS)):
             raise ValueError(
                 f"{path}: holds a run, not features; its videos are in config.json"
             )
@@ -138,7 +139,7 @@ def find_files(path: str | os.PathLike[str]) -> Files:
 def _is_our_own(path: Path) -> bool:
     """Tell weights of a run, and masks of pseudo videos, from features."""
     if path.suffix == ".safetensors" and (path.parent / "config.json").exists():
-        return path.match("model-*.safetensors")
+        return path.match(WEIGHTS)
     return any(
         above.name == MASKS and (above.parent / MANIFEST).exists()
         for above in path.parents

@@ -19,7 +19,7 @@ from .baseline import Baseline
 from .checkpoint import (
     TRAINING_STATE,
     CheckpointError,
-    check_folder,
+    check_place,
     read_checkpoint,
     write_checkpoint,
 )
@@ -96,7 +96,7 @@ class PseudoVideoSampler(SnippetMaker):
         self._selected: Selected | None = None
         self.normal = self._own("normal", normal)
         self.abnormal = self._own("abnormal", abnormal)
-        self._moved: dict[str, str] = {}
+        self._lost: dict[str, str] = {}  # sources that could not be found again
         self._kept: dict[tuple[int, int | None], KeptCodes] = {}
 
     def _own(self, name: str, source: VideoSource | None) -> VideoSet | None:
@@ -328,8 +328,8 @@ class PseudoVideoSampler(SnippetMaker):
         videos = self.normal if label == ABNORMAL else self.abnormal
         if videos is None:
             which = "normal" if label == ABNORMAL else "abnormal"
-            moved = self._moved.get(which)
-            why = f" (it was fitted on {moved}, which is not there)" if moved else ""
+            lost = self._lost.get(which)
+            why = f" (it was fitted on {lost})" if lost else ""
             raise ValueError(
                 f"the sampler has no {which} videos to make pseudo videos of class "
                 f"{label} of{why}: give {which}= to from_pretrained, --{which} to a "
@@ -474,7 +474,7 @@ class PseudoVideoSampler(SnippetMaker):
         )
         state_path = None
         if folder is not None:  # what would fail after the training fails before it
-            check_folder(folder)
+            check_place(folder)
             state_path = Path(folder) / TRAINING_STATE
             if processes is None or processes.rank == 0:
                 try:
@@ -674,7 +674,7 @@ class PseudoVideoSampler(SnippetMaker):
         Args:
             folder: The checkpoint.
             normal: Normal videos for `draw`; None takes the files it was fitted on,
-                if all of them are still there.
+                if all of them are still there and usable.
             abnormal: Abnormal videos for `draw`, likewise.
             device: Where to sample.
 
@@ -703,10 +703,10 @@ class PseudoVideoSampler(SnippetMaker):
                 raise KeyError("the scorer or the banks that the recipe asks for")
         except (TypeError, KeyError, ValueError) as error:
             raise CheckpointError(f"{folder}: an entry is broken: {error}") from error
-        moved: dict[str, str] = {}
+        lost: dict[str, str] = {}
         try:
             sources = {
-                name: _find(name, config["sources"][name], given, moved)
+                name: _find(name, config["sources"][name], given, feature_dim, lost)
                 for name, given in (("normal", normal), ("abnormal", abnormal))
             }
             sampler = cls(
@@ -722,7 +722,7 @@ class PseudoVideoSampler(SnippetMaker):
         except (TypeError, KeyError, ValueError) as error:
             raise CheckpointError(f"{folder}: an entry is broken: {error}") from error
         sampler.history, sampler.selection = config["history"], config["selection"]
-        sampler._moved = moved
+        sampler._lost = lost
         return sampler
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
@@ -798,14 +798,27 @@ def _read_means(saved: Mapping[str, Tensor] | None, feature_dim: int) -> Tensor 
 
 
 def _find(
-    name: str, saved: Any, given: VideoSource | None, moved: dict[str, str]
+    name: str,
+    saved: Any,
+    given: VideoSource | None,
+    feature_dim: int,
+    lost: dict[str, str],
 ) -> VideoSource | None:
-    """Take the videos given, else those saved; note a file that is no longer there."""
+    """Take the videos given, else those saved; note why these are not to be had."""
     if given is not None or saved is None:
         return given
     files = [Path(file) for file in saved["files"]]
-    lost = next((file for file in files if not file.is_file()), None)
-    if lost is not None:
-        moved[name] = printable(str(lost))
+    options = {"layout": saved["layout"], "key": saved["key"]}
+    try:
+        gone = next((file for file in files if not file.is_file()), None)
+        if gone is not None:
+            lost[name] = f"{printable(str(gone))}, which is not there"
+            return None
+        videos = VideoSet(files, **options)
+    except (OSError, ValueError) as error:  # of another user, or made anew
+        lost[name] = f"files that are not usable now: {printable(str(error))}"
         return None
-    return VideoSet(files, layout=saved["layout"], key=saved["key"])
+    if videos.feature_dim != feature_dim:
+        lost[name] = f"files whose feature size is {videos.feature_dim} now"
+        return None
+    return videos

@@ -13,6 +13,8 @@ from typing import Any
 # Larger ones are not read: those of this library have some KB.
 MAX_JSON = 64 << 20
 MAX_SHOWN = 40  # characters of a value that is named in a message
+# Weights of a run, named by their content: those of others may lie beside them.
+WEIGHTS = f"model-{'[0-9a-f]' * 12}.safetensors"
 
 
 @contextmanager
