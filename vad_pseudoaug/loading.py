@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset
 
 from .deferred import pending_items
 from .mixer import Mixer
@@ -143,10 +143,34 @@ def _counting(host: type) -> type:
     """Derive a loader's class to one that tells the mixer of each new iteration."""
 
     def __iter__(self: Any) -> Iterator[Any]:  # noqa: N807
-        mixer = self.collate_fn
-        mixer.next_epoch()
-        with pending_items(self) if mixer.defers else nullcontext():
-            iterator: Iterator[Any] = host.__iter__(self)  # type: ignore[attr-defined]
+        _mixer_of(self).next_epoch()
+        iterator: Iterator[Any] = host.__iter__(self)  # type: ignore[attr-defined]
         return iterator
 
-    return type(host.__name__, (host,), {"__iter__": __iter__})
+    def _get_iterator(self: Any) -> Any:
+        mixer = _mixer_of(self)
+        # Of other datasets the items come in no order that a sampler tells.
+        if mixer.passive or isinstance(self.dataset, IterableDataset):
+            return host._get_iterator(self)  # type: ignore[attr-defined]
+        with pending_items(self, mixer.ledger):
+            iterator = host._get_iterator(self)  # type: ignore[attr-defined]
+        iterator.__class__ = _taking(iterator.__class__)
+        return iterator
+
+    own = {"__iter__": __iter__, "_get_iterator": _get_iterator}
+    return type(host.__name__, (host,), own)
+
+
+@functools.cache
+def _taking(host: type) -> type:
+    """Derive an iterator's class to one that counts the batches which the host takes.
+
+    Worker processes make more than these: they work ahead.
+    """
+
+    def __next__(self: Any) -> Any:  # noqa: N807
+        batch = host.__next__(self)  # type: ignore[attr-defined]
+        self._collate_fn.ledger.take()
+        return batch
+
+    return type(host.__name__, (host,), {"__next__": __next__})

@@ -1,0 +1,124 @@
+"""Iterations over attached loaders: endless, broken off, at once, copied, detached."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader, RandomSampler, Sampler
+
+import hosts
+from vad_pseudoaug.adapters import rtfm
+
+B = 4
+
+
+def twins(num_normal=9, num_abnormal=7):
+    return hosts.RtfmDataset(num_normal, 0.0), hosts.RtfmDataset(num_abnormal, 1.0)
+
+
+def loaders(datasets, **options):
+    return [DataLoader(dataset, **{"batch_size": B, **options}) for dataset in datasets]
+
+
+def features(batches):
+    return [batch[0].clone() for batch in batches]
+
+
+def equal(first, second):
+    return all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+class Endless(Sampler):
+    """Permutations of the items, one after the other."""
+
+    def __init__(self, count):
+        self.count = count
+
+    def __iter__(self):
+        generator = torch.Generator().manual_seed(0)
+        while True:
+            yield from torch.randperm(self.count, generator=generator).tolist()
+
+
+class Unlike(Sampler):
+    """Indices of other kinds than python's integers."""
+
+    def __init__(self, kind, times):
+        self.kind, self.times = kind, times
+
+    def __iter__(self):
+        return iter([self.kind(3) for _ in range(self.times)])
+
+    def __len__(self):
+        return self.times
+
+
+def with_replacement(count):
+    return RandomSampler(
+        range(count),
+        replacement=True,
+        num_samples=400,
+        generator=torch.Generator().manual_seed(0),
+    )
+
+
+@pytest.mark.parametrize("make", [Endless, with_replacement])
+def test_a_video_that_comes_again_in_an_epoch_is_drawn_anew(sampler, make):
+    datasets = twins(10, 10)
+
+    def run(num_workers):
+        pair = [
+            DataLoader(data, B, sampler=make(10), num_workers=num_workers)
+            for data in datasets
+        ]
+        rtfm.attach(*pair, sampler, p=0.5, seed=3, pool=None)
+        return [batch[0] for _, batch in zip(range(100), pair[1], strict=False)]
+
+    expected = run(0)
+    real = {video.tobytes(): i for i, video in enumerate(datasets[1].features)}
+    found = [video.numpy().tobytes() for batch in expected for video in batch]
+    kept = Counter(real[video] for video in found if video in real)
+    assert sorted(kept) == list(range(10))
+    assert max(kept.values()) < 40
+    made = [video for video in found if video not in real]
+    assert 150 < len(made) == len(set(made)) < 250
+    for num_workers in (1, 2):
+        assert equal(run(num_workers), expected)
+
+
+@pytest.mark.parametrize("kind", [int, np.int64, torch.tensor])
+def test_indices_of_all_kinds_are_counted(sampler, kind):
+    pair = [DataLoader(data, B, sampler=Unlike(kind, 40)) for data in twins()]
+    rtfm.attach(*pair, sampler, p=0.5, pool=None)
+    videos = torch.cat(features(pair[1]))
+    real = [torch.equal(video, torch.from_numpy(twins()[1][3][0])) for video in videos]
+    assert 10 < sum(real) < 30
+
+
+@pytest.mark.parametrize("num_workers", [0, 1, 2])
+def test_warm_up_counts_the_batches_that_the_host_took(sampler, num_workers):
+    datasets = twins(24, 24)
+    pair = loaders(datasets, num_workers=num_workers)
+    real = features(loaders(datasets)[1])
+    rtfm.attach(*pair, sampler, p=1, start_after=7, start_unit="steps", pool=None)
+    replaced = []
+    for num_taken in (1, 3, 1, 6, 6):  # of 6; the others are broken off
+        taken = zip(real[:num_taken], pair[1], strict=False)
+        replaced += [not torch.equal(old, new[0]) for old, new in taken]
+    assert replaced == [False] * 7 + [True] * 10
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_two_iterations_at_once_do_not_disturb_each_other(sampler, num_workers):
+    def epochs(at_once):
+        pair = loaders(twins(24, 24), num_workers=num_workers)
+        rtfm.attach(*pair, sampler, p=0.5, seed=3, pool=None)
+        first = iter(pair[1])
+        found = features([next(first)])
+        if not at_once:
+            found += features(first)
+        second = features(pair[1])
+        return found + features(first) + second
+
+    assert equal(epochs(at_once=True), epochs(at_once=False))
