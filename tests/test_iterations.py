@@ -122,3 +122,102 @@ def test_two_iterations_at_once_do_not_disturb_each_other(sampler, num_workers):
         return found + features(first) + second
 
     assert equal(epochs(at_once=True), epochs(at_once=False))
+
+
+@pytest.mark.parametrize("options", [{}, {"give_mask": True}, {"pool": None}])
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_after_detach_nothing_is_replaced(sampler, num_workers, options):
+    workers = {"num_workers": num_workers, "persistent_workers": num_workers > 0}
+    datasets = twins(24, 24)
+    pair = loaders(datasets, **workers)
+    handle = rtfm.attach(*pair, sampler, **{"p": 1, **options})
+    real = list(loaders(datasets)[1])
+    assert not torch.equal(next(iter(pair[1]))[0], real[0][0])
+    running = iter(pair[1])
+    next(running)
+    handle.detach()
+    stats = handle.stats()
+    # Two batches were made ahead by a worker.
+    for found in (list(running)[3:], list(pair[1])[3:], list(pair[1])[3:]):
+        assert [len(batch) for batch in found] == [2] * len(found)
+        assert equal(features(found), features(real[-len(found) :]))
+    assert equal(features(pair[1]), features(real))
+    assert handle.stats() == stats
+    handle.enabled = True
+    again = rtfm.attach(*pair, sampler, p=1)
+    assert not equal(features(pair[1])[:1], features(real[:1]))
+    again.detach()
+    assert equal(features(pair[1]), features(real))
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_attached_and_detached_an_inert_run_keeps_the_hosts_states(
+    sampler, num_workers
+):
+    def run(*, attached):
+        torch.manual_seed(0)
+        workers = {"num_workers": num_workers, "persistent_workers": num_workers > 0}
+        pair = loaders(twins(), shuffle=True, **workers)
+        found = []
+        for _ in range(2):
+            if attached:
+                handle = rtfm.attach(*pair, sampler, p=0)
+            found += features(pair[1])
+            if attached:
+                handle.detach()
+            found += features(pair[1])
+        return [*found, torch.get_rng_state()]
+
+    assert equal(run(attached=True), run(attached=False))
+
+
+class Repeating:
+    def __init__(self, batches):
+        self.batches = batches
+
+    def __iter__(self):
+        while True:
+            yield from iter(self.batches)
+
+
+class KeepsIterator(DataLoader):
+    """Builds its iterator once, when it is made, as loaders that spare workers do."""
+
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self.num_batches = len(self.batch_sampler)
+        object.__setattr__(self, "batch_sampler", Repeating(self.batch_sampler))
+        self.iterator = super().__iter__()
+
+    def __len__(self):
+        return self.num_batches
+
+    def __iter__(self):
+        for _ in range(len(self)):
+            yield next(self.iterator)
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_loader_that_built_its_iterator_is_refused(sampler, num_workers):
+    pair = [KeepsIterator(data, B, num_workers=num_workers) for data in twins()]
+    with pytest.raises(ValueError, match=r"in \.iterator\).* wrap the datasets"):
+        rtfm.attach(*pair, sampler, p=1)
+    [running] = [DataLoader(twins()[1], B, num_workers=1, persistent_workers=True)]
+    next(iter(running))
+    with pytest.raises(ValueError, match="the loader is running"):
+        rtfm.attach(loaders(twins())[0], running, sampler, p=1)
+
+
+class InThePlace(DataLoader):
+    """Gives its batches by a generator, as loaders that fetch ahead do."""
+
+    def __iter__(self):
+        yield from super().__iter__()
+
+
+def test_a_loader_that_is_a_generator_is_told_when_items_are_drawn(sampler):
+    pair = [InThePlace(data, B, sampler=Unlike(int, 40)) for data in twins()]
+    rtfm.attach(*pair, sampler, p=0.5, pool=None)
+    videos = torch.cat(features(pair[1]))
+    real = [torch.equal(video, torch.from_numpy(twins()[1][3][0])) for video in videos]
+    assert 10 < sum(real) < 30

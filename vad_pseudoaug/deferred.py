@@ -145,15 +145,17 @@ class Pending(NamedTuple):
         return item
 
 
-def load_pending(pending: Sequence[Pending]) -> list[Any]:
-    """Load items of one dataset as the host's fetcher does: together, in order."""
-    if not pending:
-        return []
-    dataset, indices = pending[0].dataset, [one.draw.index for one in pending]
+def load_pending(items: list[Any]) -> list[Any]:
+    """Load the items of a batch as the host's fetcher does: together, in order.
+
+    Items that are no `Pending` are loaded already, and all are, or none is.
+    """
+    if not items or not isinstance(items[0], Pending):
+        return items
+    dataset, indices = items[0].dataset, [item.draw.index for item in items]
     several = getattr(dataset, "__getitems__", None)
-    if several:
-        return list(several(indices))
-    return [dataset[index] for index in indices]
+    loaded: list[Any] = several(indices) if several else [dataset[i] for i in indices]
+    return loaded
 
 
 class PendingDataset:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from .deferred import pending_items
 from .mixer import Mixer
@@ -85,10 +86,16 @@ class Attachment:
         return {"seen": seen, "replaced": replaced}
 
     def detach(self) -> None:
-        """Give the loaders back as they were before `attach`."""
+        """Give the loaders back as they were before `attach`.
+
+        Batches that are made from now on are the host's, also by persistent workers
+        and in an iteration that is running; those that workers made ahead stay mixed.
+        """
         seen, replaced = self.stats().values()
         for loader in self._loaders:
-            loader.collate_fn = _mixer_of(loader).collate
+            mixer = _mixer_of(loader)
+            mixer.ledger.retire()
+            loader.collate_fn = mixer.collate
             loader.__class__ = type(loader).__bases__[0]
         self._loaders, self._past = (), (seen, replaced)
         if self._pool is not None:
@@ -119,8 +126,25 @@ def check_attachable(loader: DataLoader[Any], *, allow_single: bool) -> None:
             "the loader gives single videos, as test loaders do; pass "
             "allow_single=True if it is a loader for training"
         )
-    if getattr(loader, "_iterator", None) is not None:
-        raise ValueError("the loader is running: attach before the first iter(loader)")
+    for name, value in vars(loader).items():
+        if _is_left_over(value):
+            continue
+        if name == "_iterator" and value is not None:
+            raise ValueError(
+                "the loader is running: attach before the first iter(loader)"
+            )
+        if isinstance(value, _BaseDataLoaderIter):
+            raise ValueError(
+                f"the loader keeps an iterator (in .{name}) that it built before "
+                "attach, which would give no pseudo video: attach to a plain "
+                "DataLoader in its place, or wrap the datasets before it is made"
+            )
+
+
+def _is_left_over(iterator: Any) -> bool:
+    """Tell whether an iterator is that of an attachment which was detached."""
+    mixer = getattr(iterator, "_collate_fn", None)
+    return isinstance(mixer, Mixer) and mixer.ledger.retired
 
 
 def _attach_loader(loader: DataLoader[Any], mixer: Callable[[Any], Mixer]) -> None:
@@ -128,7 +152,9 @@ def _attach_loader(loader: DataLoader[Any], mixer: Callable[[Any], Mixer]) -> No
 
     Dataset, sampler, generator, length and identity of the loader stay.
     """
-    loader.collate_fn = mixer(loader.collate_fn)
+    loader.collate_fn = made = mixer(loader.collate_fn)
+    if getattr(loader, "_iterator", None) is not None and not made.passive:
+        loader._iterator = None  # persistent workers that are left over
     loader.__class__ = _counting(type(loader))
 
 
