@@ -1,13 +1,18 @@
 """Iterations over attached loaders: endless, broken off, at once, copied, detached."""
 
+import copy
+import os
+import pickle
 from collections import Counter
 
 import numpy as np
 import pytest
 import torch
+import torch.multiprocessing
 from torch.utils.data import DataLoader, RandomSampler, Sampler
 
 import hosts
+from vad_pseudoaug import pool as pools
 from vad_pseudoaug.adapters import rtfm
 
 B = 4
@@ -221,3 +226,80 @@ def test_a_loader_that_is_a_generator_is_told_when_items_are_drawn(sampler):
     videos = torch.cat(features(pair[1]))
     real = [torch.equal(video, torch.from_numpy(twins()[1][3][0])) for video in videos]
     assert 10 < sum(real) < 30
+
+
+def through_pickle(pair):
+    return pickle.loads(pickle.dumps(pair))
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+@pytest.mark.parametrize("pool", ["auto", None])
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, through_pickle])
+@pytest.mark.parametrize("epochs_before", [0, 1])
+def test_a_copy_goes_on_alone(sampler, num_workers, pool, duplicate, epochs_before):
+    workers = {"num_workers": num_workers, "persistent_workers": num_workers > 0}
+    pair = loaders(twins(), **workers)
+    handle = rtfm.attach(*pair, sampler, p=0.5, seed=3, pool=pool)
+    for _ in range(epochs_before):
+        features(pair[1])
+    before = handle.stats()
+    [_, other] = duplicate(pair)
+    assert other.dataset is not pair[1].dataset
+    assert isinstance(other, DataLoader)
+    found = [features(other) for _ in range(3)]
+    assert not equal(found[0], found[1])
+    assert not equal(found[1], found[2])
+    assert other.collate_fn.counts()[0] == 7 * (epochs_before + 3)
+    assert handle.stats() == before
+    other.collate_fn.enabled = False
+    assert equal(features(other), features(loaders(twins())[1]))
+    assert handle.enabled
+    assert all(equal(features(pair[1]), epoch) for epoch in found)
+    handle.detach()
+    other.collate_fn.enabled = True  # its folder has gone with the original's
+    assert not equal(features(other), features(loaders(twins())[1]))
+
+
+def note_counts(rank, loader, folder):
+    for batch in loader:
+        assert len(batch) == 2
+    counts = [rank, *loader.collate_fn.counts(), loader.collate_fn.ledger.epoch]
+    np.save(f"{folder}/{rank}.npy", counts)
+
+
+def test_processes_that_get_a_loader_have_counters_of_their_own(sampler, tmp_path):
+    pair = loaders(twins())
+    handle = rtfm.attach(*pair, sampler, p=1)
+    features(pair[1])
+    torch.multiprocessing.spawn(
+        note_counts, args=(pair[1], str(tmp_path)), nprocs=2, join=True
+    )
+    found = [np.load(tmp_path / f"{rank}.npy").tolist() for rank in (0, 1)]
+    assert found == [[0, 14, 14, 2], [1, 14, 14, 2]]
+    assert handle.stats() == {"seen": 7, "replaced": 7}
+
+
+@pytest.mark.parametrize("wait", ["start_after", "enabled"])
+def test_persistent_workers_read_a_pool_that_is_filled_later(
+    sampler, tmp_path, monkeypatch, wait
+):
+    make = pools.Pool._make
+
+    def noted(self, *arguments):
+        (tmp_path / f"{os.getpid()}").touch()
+        return make(self, *arguments)
+
+    monkeypatch.setattr(pools.Pool, "_make", noted)
+    pair = loaders(
+        twins(),
+        num_workers=1,
+        persistent_workers=True,
+        multiprocessing_context="fork",
+    )
+    options = {"start_after": 1} if wait == "start_after" else {"enabled": False}
+    handle = rtfm.attach(*pair, sampler, p=1, **options)
+    for _ in range(3):
+        features(pair[1])
+        handle.enabled = True
+    assert handle.stats()["replaced"] == 14
+    assert [file.name for file in tmp_path.iterdir()] == [str(os.getpid())]

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-from typing import Any
-
 import torch
 
 MAX_WORKERS = 64
@@ -13,9 +10,6 @@ _OFF, _ON, _RETIRED = 0, 1, 2
 
 class Ledger:
     """Epoch, switch and counters in shared memory: they hold for worker processes.
-
-    What is sent to a worker process shares the memory. What is copied or pickled
-    otherwise has memory of its own, shared with workers of its own.
 
     Args:
         enabled: Whether the switch is on.
@@ -29,13 +23,17 @@ class Ledger:
         ).share_memory_()
         self.enabled = enabled
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._rows.share_memory_()  # does nothing where it is shared already
+    @classmethod
+    def of(cls, rows: list[list[int]]) -> Ledger:
+        """Make one of the same content as another, in memory of its own."""
+        made = cls(enabled=False)
+        made._rows.copy_(torch.tensor(rows, device="cpu"))
+        return made
 
-    def copy(self) -> Ledger:
-        """Return one of the same content in memory of its own."""
-        return copy.deepcopy(self)
+    def rows(self) -> list[list[int]]:
+        """Return the content, for `of`."""
+        rows: list[list[int]] = self._rows.tolist()
+        return rows
 
     @property
     def epoch(self) -> int:

@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from .deferred import pending_items
+from .ledger import Ledger
 from .mixer import Mixer
 from .pool import Pool
 
@@ -127,13 +128,12 @@ def check_attachable(loader: DataLoader[Any], *, allow_single: bool) -> None:
             "allow_single=True if it is a loader for training"
         )
     for name, value in vars(loader).items():
-        if _is_left_over(value):
-            continue
-        if name == "_iterator" and value is not None:
-            raise ValueError(
-                "the loader is running: attach before the first iter(loader)"
-            )
-        if isinstance(value, _BaseDataLoaderIter):
+        if name == "_iterator":
+            if value is not None and not _is_left_over(value):
+                raise ValueError(
+                    "the loader is running: attach before the first iter(loader)"
+                )
+        elif isinstance(value, _BaseDataLoaderIter):
             raise ValueError(
                 f"the loader keeps an iterator (in .{name}) that it built before "
                 "attach, which would give no pseudo video: attach to a plain "
@@ -155,7 +155,8 @@ def _attach_loader(loader: DataLoader[Any], mixer: Callable[[Any], Mixer]) -> No
     loader.collate_fn = made = mixer(loader.collate_fn)
     if getattr(loader, "_iterator", None) is not None and not made.passive:
         loader._iterator = None  # persistent workers that are left over
-    loader.__class__ = _counting(type(loader))
+    host: type = type(loader)
+    loader.__class__ = _counting(host)
 
 
 def _mixer_of(loader: DataLoader[Any]) -> Mixer:
@@ -165,11 +166,12 @@ def _mixer_of(loader: DataLoader[Any]) -> Mixer:
     return mixer
 
 
+@functools.cache
 def _counting(host: type) -> type:
     """Derive a loader's class to one that tells the mixer of each new iteration."""
 
     def __iter__(self: Any) -> Iterator[Any]:  # noqa: N807
-        _mixer_of(self).next_epoch()
+        _mixer_of(self).next_epoch(workers_stay=self.persistent_workers)
         iterator: Iterator[Any] = host.__iter__(self)  # type: ignore[attr-defined]
         return iterator
 
@@ -183,8 +185,32 @@ def _counting(host: type) -> type:
         iterator.__class__ = _taking(iterator.__class__)
         return iterator
 
-    own = {"__iter__": __iter__, "_get_iterator": _get_iterator}
-    return type(host.__name__, (host,), own)
+    def __reduce_ex__(self: Any, protocol: Any) -> tuple[Any, ...]:  # noqa: N807
+        # A copy, here or in another process, has counters and workers of its own.
+        mixer = _mixer_of(self)
+        state: Any = object.__reduce_ex__(self, 2)[2]
+        own = {**state, "collate_fn": mixer.without_ledger(), "_iterator": None}
+        datasets = [survey.dataset for survey in mixer.surveys]
+        return _blank, (host,), (own, mixer.ledger.rows(), datasets)
+
+    def __setstate__(self: Any, state: Any) -> None:  # noqa: N807
+        own, rows, datasets = state
+        if hasattr(host, "__setstate__"):
+            host.__setstate__(self, own)
+        else:
+            vars(self).update(own)
+        self.collate_fn.ledger = Ledger.of(rows)
+        for survey, dataset in zip(self.collate_fn.surveys, datasets, strict=True):
+            survey.dataset = dataset
+
+    own = (__iter__, _get_iterator, __reduce_ex__, __setstate__)
+    return type(host.__name__, (host,), {method.__name__: method for method in own})
+
+
+def _blank(host: type) -> Any:
+    """Make an attached loader without content, for what is copied or unpickled."""
+    made = _counting(host)
+    return object.__new__(made)
 
 
 @functools.cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -70,9 +71,27 @@ class Mixer:
         """Return how many videos were seen, and how many of them replaced."""
         return self.ledger.counts()
 
-    def next_epoch(self) -> None:
-        """Count an iteration over the loader: it draws other pseudo videos."""
+    def without_ledger(self) -> Mixer:
+        """Return one without switch and counters: a copy of the loader has its own."""
+        other = copy.copy(self)
+        del other.ledger
+        return other
+
+    @property
+    def surveys(self) -> list[Survey]:
+        """What is known of items, of this loader's and of those of the same pool."""
+        own = [] if self._survey is None else [self._survey]
+        return own if self._pool is None else [*own, *self._pool.surveys]
+
+    def next_epoch(self, *, workers_stay: bool = False) -> None:
+        """Count an iteration over the loader: it draws other pseudo videos.
+
+        Args:
+            workers_stay: Whether workers that start now must find the pool later.
+        """
         self.ledger.begin_epoch()
+        if self._pool is not None and workers_stay:
+            self._pool.open()
         epoch = self.ledger.epoch
         waits = self.mixing.start_unit == "epochs" and self.mixing.start_after
         if self._pool is not None and self.enabled and epoch > waits:
