@@ -4,6 +4,7 @@ import copy
 import os
 import pickle
 from collections import Counter
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -303,3 +304,27 @@ def test_persistent_workers_read_a_pool_that_is_filled_later(
         handle.enabled = True
     assert handle.stats()["replaced"] == 14
     assert [file.name for file in tmp_path.iterdir()] == [str(os.getpid())]
+
+
+class Item(NamedTuple):
+    features: Any
+    label: float
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_named_members_keep_their_names_beside_the_mask(sampler, num_workers):
+    items = [[Item(*item) for item in dataset] for dataset in map(list_of, twins())]
+    pair = loaders(items, num_workers=num_workers)
+    rtfm.attach(*pair, sampler, p=1, give_mask=True)
+    batch = next(iter(pair[1]))
+    assert batch._fields == ("features", "label", "pseudo_mask")
+    assert batch.pseudo_mask.shape == (B, 6)
+    assert batch.label.tolist() == [1.0] * B
+    listed = loaders([[list(item) for item in dataset] for dataset in items])
+    rtfm.attach(*listed, sampler, p=1, give_mask=True)
+    for name, member in zip(batch._fields, next(iter(listed[1])), strict=True):
+        assert torch.equal(getattr(batch, name), member)
+
+
+def list_of(dataset):
+    return [dataset[index] for index in range(len(dataset))]

@@ -7,14 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
 from torch.utils.data import get_worker_info
 
-from .contracts import Contract, Sources, View
+from .contracts import Contract, Sources
 from .deferred import Pending, Survey, fingerprint, load_pending
 from .draws import Draw
-from .items import with_members
 from .ledger import Ledger
+from .masks import add_masks
 from .mixing import Made, Mixing, PseudoVideoMaker
 from .pool import Pool
 from .randomness import make_generator
@@ -184,7 +183,7 @@ class Mixer:
             item = item_format.replace(item, made.features)
             masks[label] = made.mask
         if self.mixing.give_mask:
-            item = _add_masks(item, self._contract.views(item), masks)
+            item = add_masks(item, self._contract.views(item), masks)
         return item
 
     def _make(
@@ -245,19 +244,3 @@ class _Row(NamedTuple):
 
 def _draw_number(count: int, generator: torch.Generator) -> int:
     return int(torch.randint(count, (), generator=generator, device="cpu").item())
-
-
-def _add_masks(item: Any, views: Sequence[View], masks: dict[int, Tensor]) -> Any:
-    """Add the masks to an item: `(T,)`, of a pair `(2, T)`, the normal video first."""
-    values = []
-    for label, item_format in sorted(views, key=lambda view: view.label):
-        full = torch.zeros(item_format.segments(item), dtype=torch.bool, device="cpu")
-        if label in masks:
-            full[: len(masks[label])] = masks[label]
-        values.append(full)
-    mask = values[0] if len(values) == 1 else torch.stack(values)
-    if isinstance(item, tuple | list):
-        return (*item, mask)
-    if hasattr(item, "keys"):
-        return with_members(item, {"pseudo_mask": mask})
-    return (item, mask)
