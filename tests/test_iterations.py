@@ -328,3 +328,17 @@ def test_named_members_keep_their_names_beside_the_mask(sampler, num_workers):
 
 def list_of(dataset):
     return [dataset[index] for index in range(len(dataset))]
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_loader_that_a_framework_builds_of_the_parts_mixes_too(sampler, num_workers):
+    pair = loaders(twins())
+    rtfm.attach(*pair, sampler, p=0.5, pool=None, start_after=1, start_unit="steps")
+    collate = pair[1].collate_fn
+    built = DataLoader(twins()[1], B, num_workers=num_workers, collate_fn=collate)
+    real = features(loaders(twins())[1])
+    features(built)
+    found = features(built)
+    assert not equal(found, real)
+    assert equal(features(built), found)
+    assert collate.counts()[0] == 21

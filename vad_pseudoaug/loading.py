@@ -182,7 +182,9 @@ def _counting(host: type) -> type:
             return host._get_iterator(self)  # type: ignore[attr-defined]
         with pending_items(self, mixer.ledger):
             iterator = host._get_iterator(self)  # type: ignore[attr-defined]
-        iterator.__class__ = _taking(iterator.__class__)
+        if isinstance(iterator, _BaseDataLoaderIter):
+            plain: type = type(iterator)
+            iterator.__class__ = _taking(plain)
         return iterator
 
     def __reduce_ex__(self: Any, protocol: Any) -> tuple[Any, ...]:  # noqa: N807
