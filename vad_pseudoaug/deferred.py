@@ -19,7 +19,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from .contracts import Contract
+from .draws import Draw, DrawnBatches
 from .items import Slot, members, to_numpy, with_members
+from .ledger import Ledger
 from .repeatable import seeded_global_rng
 
 MAX_SMALL = 16  # elements of an array that is kept of an item
@@ -135,15 +137,25 @@ class Pending(NamedTuple):
     """An item that may still be loaded."""
 
     dataset: Any
-    index: Any
+    draw: Draw
 
     def load(self) -> Any:
         """Load it as the host's fetcher does."""
-        several = getattr(self.dataset, "__getitems__", None)
-        if several:
-            [item] = several([self.index])
-            return item
-        return self.dataset[self.index]
+        [item] = load_pending([self])
+        return item
+
+
+def load_pending(items: list[Any]) -> list[Any]:
+    """Load the items of a batch as the host's fetcher does: together, in order.
+
+    Items that are no `Pending` are loaded already, and all are, or none is.
+    """
+    if not items or not isinstance(items[0], Pending):
+        return items
+    dataset, indices = items[0].dataset, [item.draw.index for item in items]
+    several = getattr(dataset, "__getitems__", None)
+    loaded: list[Any] = several(indices) if several else [dataset[i] for i in indices]
+    return loaded
 
 
 class PendingDataset:
@@ -156,11 +168,11 @@ class PendingDataset:
     def __init__(self, dataset: Any):
         self.__dict__["_dataset"] = dataset
 
-    def __getitem__(self, index: Any) -> Pending:
-        return Pending(self._dataset, index)
+    def __getitem__(self, draw: Draw) -> Pending:
+        return Pending(self._dataset, draw)
 
-    def __getitems__(self, indices: Sequence[Any]) -> list[Pending]:
-        return [self[index] for index in indices]
+    def __getitems__(self, draws: Sequence[Draw]) -> list[Pending]:
+        return [self[draw] for draw in draws]
 
     def __len__(self) -> int:
         return len(self._dataset)
@@ -178,15 +190,22 @@ class PendingDataset:
 
 
 @contextmanager
-def pending_items(loader: DataLoader[Any]) -> Iterator[None]:
-    """Let iterators of `loader` that are made in this block give pending items."""
-    dataset = loader.dataset
-    # An assignment is refused by DataLoader; the host never sees this one.
-    object.__setattr__(loader, "dataset", PendingDataset(dataset))
+def pending_items(loader: DataLoader[Any], ledger: Ledger) -> Iterator[None]:
+    """Let iterators of `loader` that are made in this block give pending items.
+
+    Each item is told when it is drawn; see `draws.Draw`.
+    """
+    own = {"dataset": loader.dataset, "batch_sampler": loader.batch_sampler}
+    assert loader.batch_sampler is not None
+    # An assignment is refused by DataLoader; the host never sees these.
+    object.__setattr__(loader, "dataset", PendingDataset(loader.dataset))
+    batches = DrawnBatches(loader.batch_sampler, ledger)
+    object.__setattr__(loader, "batch_sampler", batches)
     try:
         yield
     finally:
-        object.__setattr__(loader, "dataset", dataset)
+        for name, value in own.items():
+            object.__setattr__(loader, name, value)
 
 
 def fingerprint(features: Any) -> int:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from .deferred import pending_items
+from .ledger import Ledger
 from .mixer import Mixer
 from .pool import Pool
 
@@ -85,10 +87,16 @@ class Attachment:
         return {"seen": seen, "replaced": replaced}
 
     def detach(self) -> None:
-        """Give the loaders back as they were before `attach`."""
+        """Give the loaders back as they were before `attach`.
+
+        Batches that are made from now on are the host's, also by persistent workers
+        and in an iteration that is running; those that workers made ahead stay mixed.
+        """
         seen, replaced = self.stats().values()
         for loader in self._loaders:
-            loader.collate_fn = _mixer_of(loader).collate
+            mixer = _mixer_of(loader)
+            mixer.ledger.retire()
+            loader.collate_fn = mixer.collate
             loader.__class__ = type(loader).__bases__[0]
         self._loaders, self._past = (), (seen, replaced)
         if self._pool is not None:
@@ -119,8 +127,24 @@ def check_attachable(loader: DataLoader[Any], *, allow_single: bool) -> None:
             "the loader gives single videos, as test loaders do; pass "
             "allow_single=True if it is a loader for training"
         )
-    if getattr(loader, "_iterator", None) is not None:
-        raise ValueError("the loader is running: attach before the first iter(loader)")
+    for name, value in vars(loader).items():
+        if name == "_iterator":
+            if value is not None and not _is_left_over(value):
+                raise ValueError(
+                    "the loader is running: attach before the first iter(loader)"
+                )
+        elif isinstance(value, _BaseDataLoaderIter):
+            raise ValueError(
+                f"the loader keeps an iterator (in .{name}) that it built before "
+                "attach, which would give no pseudo video: attach to a plain "
+                "DataLoader in its place, or wrap the datasets before it is made"
+            )
+
+
+def _is_left_over(iterator: Any) -> bool:
+    """Tell whether an iterator is that of an attachment which was detached."""
+    mixer = getattr(iterator, "_collate_fn", None)
+    return isinstance(mixer, Mixer) and mixer.ledger.retired
 
 
 def _attach_loader(loader: DataLoader[Any], mixer: Callable[[Any], Mixer]) -> None:
@@ -128,8 +152,11 @@ def _attach_loader(loader: DataLoader[Any], mixer: Callable[[Any], Mixer]) -> No
 
     Dataset, sampler, generator, length and identity of the loader stay.
     """
-    loader.collate_fn = mixer(loader.collate_fn)
-    loader.__class__ = _counting(type(loader))
+    loader.collate_fn = made = mixer(loader.collate_fn)
+    if getattr(loader, "_iterator", None) is not None and not made.passive:
+        loader._iterator = None  # persistent workers that are left over
+    host: type = type(loader)
+    loader.__class__ = _counting(host)
 
 
 def _mixer_of(loader: DataLoader[Any]) -> Mixer:
@@ -139,14 +166,65 @@ def _mixer_of(loader: DataLoader[Any]) -> Mixer:
     return mixer
 
 
+@functools.cache
 def _counting(host: type) -> type:
     """Derive a loader's class to one that tells the mixer of each new iteration."""
 
     def __iter__(self: Any) -> Iterator[Any]:  # noqa: N807
-        mixer = self.collate_fn
-        mixer.next_epoch()
-        with pending_items(self) if mixer.defers else nullcontext():
-            iterator: Iterator[Any] = host.__iter__(self)  # type: ignore[attr-defined]
+        _mixer_of(self).next_epoch(workers_stay=self.persistent_workers)
+        iterator: Iterator[Any] = host.__iter__(self)  # type: ignore[attr-defined]
         return iterator
 
-    return type(host.__name__, (host,), {"__iter__": __iter__})
+    def _get_iterator(self: Any) -> Any:
+        mixer = _mixer_of(self)
+        # Of other datasets the items come in no order that a sampler tells.
+        if mixer.passive or isinstance(self.dataset, IterableDataset):
+            return host._get_iterator(self)  # type: ignore[attr-defined]
+        with pending_items(self, mixer.ledger):
+            iterator = host._get_iterator(self)  # type: ignore[attr-defined]
+        if isinstance(iterator, _BaseDataLoaderIter):
+            plain: type = type(iterator)
+            iterator.__class__ = _taking(plain)
+        return iterator
+
+    def __reduce_ex__(self: Any, protocol: Any) -> tuple[Any, ...]:  # noqa: N807
+        # A copy, here or in another process, has counters and workers of its own.
+        mixer = _mixer_of(self)
+        state: Any = object.__reduce_ex__(self, 2)[2]
+        own = {**state, "collate_fn": mixer.without_ledger(), "_iterator": None}
+        datasets = [survey.dataset for survey in mixer.surveys]
+        return _blank, (host,), (own, mixer.ledger.rows(), datasets)
+
+    def __setstate__(self: Any, state: Any) -> None:  # noqa: N807
+        own, rows, datasets = state
+        if hasattr(host, "__setstate__"):
+            host.__setstate__(self, own)
+        else:
+            vars(self).update(own)
+        self.collate_fn.ledger = Ledger.of(rows)
+        for survey, dataset in zip(self.collate_fn.surveys, datasets, strict=True):
+            survey.dataset = dataset
+
+    own = (__iter__, _get_iterator, __reduce_ex__, __setstate__)
+    return type(host.__name__, (host,), {method.__name__: method for method in own})
+
+
+def _blank(host: type) -> Any:
+    """Make an attached loader without content, for what is copied or unpickled."""
+    made = _counting(host)
+    return object.__new__(made)
+
+
+@functools.cache
+def _taking(host: type) -> type:
+    """Derive an iterator's class to one that counts the batches which the host takes.
+
+    Worker processes make more than these: they work ahead.
+    """
+
+    def __next__(self: Any) -> Any:  # noqa: N807
+        batch = host.__next__(self)  # type: ignore[attr-defined]
+        self._collate_fn.ledger.take()
+        return batch
+
+    return type(host.__name__, (host,), {"__next__": __next__})

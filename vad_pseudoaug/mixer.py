@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
 from torch.utils.data import get_worker_info
 
-from .contracts import Contract, Sources, View
-from .deferred import Pending, Survey, fingerprint
-from .items import with_members
+from .contracts import Contract, Sources
+from .deferred import Pending, Survey, fingerprint, load_pending
+from .draws import Draw
+from .ledger import Ledger
+from .masks import add_masks
 from .mixing import Made, Mixing, PseudoVideoMaker
 from .pool import Pool
 from .randomness import make_generator
 from .vae import ABNORMAL, NORMAL
 
-MAX_WORKERS = 64
-
 
 class Mixer:
     """A collate function that replaces videos before the host's own collates them.
 
-    Epoch, switch and counters live in shared memory: they hold for worker processes.
+    What is drawn for a video is a function of the seed, its class, the epoch, the video
+    and, where an item comes several times in an epoch (sampling with replacement, an
+    endless sampler), which time it is. The number of workers changes nothing.
 
     Args:
         collate: The host's.
@@ -53,35 +55,51 @@ class Mixer:
         self._pool = pool
         self._survey = survey
         self._retarget = retarget
-        # Row 0: epoch, switch, batches before this epoch. Row 1 + w: videos seen and
-        # replaced, and batches made, by worker w.
-        self._shared = torch.zeros(
-            (1 + MAX_WORKERS, 3), dtype=torch.int64, device="cpu"
-        ).share_memory_()
-        self._shared[0, 1] = int(mixing.enabled)
-        self._batches = (0, 0)  # epoch, and batches that this process made in it
+        self.ledger = Ledger(enabled=mixing.enabled)
 
     @property
     def enabled(self) -> bool:
         """Whether videos are replaced; may be switched at any time."""
-        return bool(self._shared[0, 1])
+        return self.ledger.enabled
 
     @enabled.setter
     def enabled(self, value: bool) -> None:
-        self._shared[0, 1] = int(value)
+        self.ledger.enabled = value
 
     def counts(self) -> tuple[int, int]:
         """Return how many videos were seen, and how many of them replaced."""
-        seen, replaced, _ = self._shared[1:].sum(dim=0).tolist()
-        return seen, replaced
+        return self.ledger.counts()
 
-    def next_epoch(self) -> None:
-        """Count an iteration over the loader: it draws other pseudo videos."""
-        self._shared[0, 2] = self._shared[1:, 2].sum()
-        self._shared[0, 0] += 1
+    def without_ledger(self) -> Mixer:
+        """Return one without switch and counters: a copy of the loader has its own."""
+        other = copy.copy(self)
+        del other.ledger
+        return other
+
+    @property
+    def surveys(self) -> list[Survey]:
+        """What is known of items, of this loader's and of those of the same pool."""
+        own = [] if self._survey is None else [self._survey]
+        return own if self._pool is None else [*own, *self._pool.surveys]
+
+    def next_epoch(self, *, workers_stay: bool = False) -> None:
+        """Count an iteration over the loader: it draws other pseudo videos.
+
+        Args:
+            workers_stay: Whether workers that start now must find the pool later.
+        """
+        self.ledger.begin_epoch()
+        if self._pool is not None and workers_stay:
+            self._pool.open()
+        epoch = self.ledger.epoch
         waits = self.mixing.start_unit == "epochs" and self.mixing.start_after
-        if self._pool is not None and self.enabled and self._shared[0, 0] > waits:
-            self._pool.fill(int(self._shared[0, 0]))
+        if self._pool is not None and self.enabled and epoch > waits:
+            self._pool.fill(epoch)
+
+    @property
+    def passive(self) -> bool:
+        """Whether batches are the host's own, whatever the switch."""
+        return self.mixing.inert and not self.mixing.give_mask
 
     @property
     def defers(self) -> bool:
@@ -90,39 +108,39 @@ class Mixer:
 
     def __call__(self, items: list[Any]) -> Any:
         """Replace videos, then collate as the host does."""
-        if self.mixing.inert and not self.mixing.give_mask:
-            return self.collate(items)
-        return self.collate(self.mix(items))
+        return self.collate(items if self.passive else self.mix(items))
 
     def mix(self, items: list[Any]) -> list[Any]:
         """Replace videos in the items of a batch."""
-        worker = get_worker_info()
-        number, workers = (worker.id, worker.num_workers) if worker else (0, 1)
-        epoch, enabled, before = self._shared[0].tolist()
-        own = self._batches[1] if self._batches[0] == epoch else 0
-        self._batches = (epoch, own + 1)
-        counter = self._shared[1 + number % MAX_WORKERS]
-        counter[2] += 1
-        # The first epoch is number 1. Worker w makes the batches w, w + W, w + 2 W ...
-        step = before + own * workers + number
-        epochs = max(epoch - 1, 0)  # 0 too where a framework rebuilt the loader
-        passed = epochs if self.mixing.start_unit == "epochs" else step
-        active = enabled and not self.mixing.inert
-        rows = [self._row(item, epoch) for item in items]
-        if active and passed >= self.mixing.start_after:
-            limit = self.mixing.limit([plan.draw for row in rows for plan in row.plans])
-        else:
-            limit = -1.0
+        if self.ledger.retired:
+            return load_pending(items)
+        # Where the host makes its iterators itself, nobody told when items are drawn.
+        unknown = Draw(None, self.ledger.epoch, self.ledger.made, 0)
+        draws = [item.draw if isinstance(item, Pending) else unknown for item in items]
+        if not self.defers:
+            items = load_pending(items)
+        rows = [self._row(*one) for one in zip(items, draws, strict=True)]
+        limit = self._limit(rows, draws[0] if draws else unknown)
+        seen = replaced = 0
         mixed = []
         for row in rows:
-            counter[0] += len(row.plans)
             chosen = [p for p in row.plans if p.draw < limit * self._rate(p.label)]
-            counter[1] += len(chosen)
+            seen, replaced = seen + len(row.plans), replaced + len(chosen)
             item = row.item
             if row.pending is not None and len(chosen) < len(row.plans):
                 item = row.pending.load()
-            mixed.append(self._replace(item, chosen, epoch))
+            mixed.append(self._replace(item, chosen, row.epoch))
+        worker = get_worker_info()
+        self.ledger.count(worker.id if worker else 0, seen, replaced)
         return mixed
+
+    def _limit(self, rows: Sequence[_Row], now: Draw) -> float:
+        """Return below which draw a video of the batch is replaced; -1 for none."""
+        epochs = max(now.epoch - 1, 0)  # 0 too where a framework rebuilt the loader
+        passed = epochs if self.mixing.start_unit == "epochs" else now.step
+        if not self.enabled or self.mixing.inert or passed < self.mixing.start_after:
+            return -1.0
+        return self.mixing.limit([plan.draw for row in rows for plan in row.plans])
 
     def _rate(self, label: int) -> float:
         """Return what part of the videos of a class the recipe wants to be pseudo."""
@@ -131,12 +149,12 @@ class Mixer:
             return 1.0
         return self._maker.sampler.recipe.rate(label)
 
-    def _row(self, item: Any, epoch: int) -> _Row:
+    def _row(self, item: Any, draw: Draw) -> _Row:
         """Plan what may happen to an item, which is loaded only if that needs it."""
         pending = None
         keys: Sequence[int] | None = None
         if isinstance(item, Pending):
-            shell = None if self._survey is None else self._survey.get(item.index)
+            shell = None if self._survey is None else self._survey.get(draw.index)
             if shell is None:
                 item = item.load()
             else:
@@ -144,14 +162,13 @@ class Mixer:
         views = self._contract.views(item)
         if keys is None:
             keys = [fingerprint(item_format.get(item)) for _, item_format in views]
+        again = (draw.occurrence,) if draw.occurrence else ()
         plans = []
         for (label, _), key in zip(views, keys, strict=True):
-            # The stream is a function of video and epoch, not of the place in a batch
-            # or of the worker: the number of workers changes nothing.
-            generator = make_generator(self.mixing.seed, label, epoch, key)
-            draw = torch.rand((), generator=generator, device="cpu").item()
-            plans.append(_Plan(draw, label, generator))
-        return _Row(item, pending, plans)
+            generator = make_generator(self.mixing.seed, label, draw.epoch, key, *again)
+            uniform = torch.rand((), generator=generator, device="cpu").item()
+            plans.append(_Plan(uniform, label, generator))
+        return _Row(item, pending, plans, draw.epoch)
 
     def _replace(self, item: Any, chosen: list[_Plan], epoch: int) -> Any:
         masks = {}
@@ -166,7 +183,7 @@ class Mixer:
             item = item_format.replace(item, made.features)
             masks[label] = made.mask
         if self.mixing.give_mask:
-            item = _add_masks(item, self._contract.views(item), masks)
+            item = add_masks(item, self._contract.views(item), masks)
         return item
 
     def _make(
@@ -222,23 +239,8 @@ class _Row(NamedTuple):
     item: Any
     pending: Pending | None
     plans: list[_Plan]
+    epoch: int
 
 
 def _draw_number(count: int, generator: torch.Generator) -> int:
     return int(torch.randint(count, (), generator=generator, device="cpu").item())
-
-
-def _add_masks(item: Any, views: Sequence[View], masks: dict[int, Tensor]) -> Any:
-    """Add the masks to an item: `(T,)`, of a pair `(2, T)`, the normal video first."""
-    values = []
-    for label, item_format in sorted(views, key=lambda view: view.label):
-        full = torch.zeros(item_format.segments(item), dtype=torch.bool, device="cpu")
-        if label in masks:
-            full[: len(masks[label])] = masks[label]
-        values.append(full)
-    mask = values[0] if len(values) == 1 else torch.stack(values)
-    if isinstance(item, tuple | list):
-        return (*item, mask)
-    if hasattr(item, "keys"):
-        return with_members(item, {"pseudo_mask": mask})
-    return (item, mask)

@@ -36,6 +36,10 @@ class Pool:
     Processes share it by its folder: they may fill it at the same time, for a file is
     put in its place whole, and all would write the same. Pickled, it is a path.
 
+    Attributes:
+        plan: How much it holds.
+        surveys: Of the loaders' datasets.
+
     Args:
         maker: Makes the pseudo videos.
         mixing: Its `seed`, and the options of the pool.
@@ -59,9 +63,9 @@ class Pool:
         self._refresh = mixing.refresh_every
         self._half = mixing.pool_dtype == "float16"
         self._given = None if mixing.pool == "auto" else mixing.pool
-        self._surveys = surveys
+        self.surveys = surveys
         self._folder: Path | None = None
-        self._filled = self._full = False
+        self._opened = self._filled = self._full = False
         self._offsets: dict[int, int] = {}  # number of a class's first entry
         self._num_sources = largest = 0
         firsts: dict[str, Any] = {}
@@ -112,14 +116,24 @@ class Pool:
             self._store(path, entry, turn)
         return entry.unpack()
 
+    def open(self) -> None:
+        """Choose the folder; worker processes that start from now on know it."""
+        # A copy's folder may have gone with the pool that it was copied from.
+        lost = self._given is None and not (self._folder and self._folder.exists())
+        if self._opened and not lost:
+            return
+        if lost:
+            self._folder = temporary_folder(self)
+        assert self._folder is not None
+        self._full = not has_room(self._folder, self.plan)
+        self._opened, self._filled = True, False
+
     def fill(self, epoch: int) -> None:
         """Make all entries that are to be stored and are not there yet, once."""
+        self.open()
         if self._filled:
             return
         self._filled = True
-        if self._folder is None:
-            self._folder = temporary_folder(self)
-        self._full = not has_room(self._folder, self.plan)
         sources = [
             (label, number)
             for label in self._offsets
@@ -128,7 +142,7 @@ class Pool:
         jobs = (self._jobs(label, number, epoch) for label, number in sources)
         start = time.perf_counter()
         run_all(jobs, len(sources), "pool of pseudo videos")
-        for survey in self._surveys:
+        for survey in self.surveys:
             survey.finish(self._seed)
         seconds = time.perf_counter() - start
         plan, size = self.plan, self.plan.capacity * self.plan.entry_bytes / 1e6
@@ -148,7 +162,7 @@ class Pool:
         """Remove a temporary folder; one that was given stays."""
         if self._folder is not None and self._given is None:
             shutil.rmtree(self._folder, ignore_errors=True)
-        self._folder = None
+            self._folder = None
 
     def _jobs(
         self, label: int, number: int, epoch: int
@@ -190,7 +204,7 @@ class Pool:
     ) -> tuple[Tensor, ItemFormat]:
         sources = self._maker.sources[label]
         with seeded_global_rng(self._seed, label, number, turn):
-            for survey in self._surveys:
+            for survey in self.surveys:
                 if survey.dataset is sources.dataset:
                     item = survey.load(sources.indices[number])
                     return sources.features_of(item, number)
