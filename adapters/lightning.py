@@ -124,6 +124,9 @@ def attach(
         if part.choice is not None:  # made once, and kept
             handle.choice, options["p"] = part.choice, part.choice.p
         part.enabled = part.enabled and handle.enabled
+        # Loaders that are made anew, or for a run that is resumed, go on.
+        trainer = getattr(datamodule, "trainer", None)
+        part.go_on(getattr(trainer, "current_epoch", 0), handle.parts)
         handle.parts.append(part)
         return loaders
 

@@ -74,7 +74,7 @@ class PseudoVideos:
         self._options = dict(options)
         self._handles: list[Attachment] = []
         self._past = {"seen": 0, "replaced": 0}  # of handles that are no more
-        self._epochs_done = 0  # when the handles were made
+        self._epochs_done = 0
         self._place: Path | None = None
         self._undo: Callable[[], None] | None = None
 
@@ -104,6 +104,7 @@ class PseudoVideos:
         # A plain function: Lightning looks into its code.
         def train_dataloader() -> Any:
             loaders = original()
+            self._epochs_done = max(self._epochs_done, trainer.current_epoch)
             self._mix(loaders)
             return loaders
 
@@ -121,11 +122,21 @@ class PseudoVideos:
         if self._log:
             values = {f"pseudo/{k}": float(n) for k, n in self.stats().items()}
             pl_module.log_dict(values)
-        done = trainer.current_epoch + 1
+        done = self._epochs_done = trainer.current_epoch + 1
         if self._refresh_every and done % self._refresh_every == 0:
             if done == trainer.max_epochs:
                 return  # no batch would come of it
             self._refresh(trainer, pl_module, done)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a run that is resumed goes on with."""
+        return {"epochs_done": self._epochs_done}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Go on after the epochs that are done."""
+        self._epochs_done = state_dict["epochs_done"]
+        for handle in self._handles:  # of loaders that were there before
+            handle.epochs_done = self._epochs_done
 
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Give loaders and data module back as they were."""
@@ -159,6 +170,7 @@ class PseudoVideos:
         handle = self._attach(*chosen, self.sampler, **options)
         if handle.choice is not None:  # made once, and kept
             self.choice, self._options["p"] = handle.choice, handle.choice.p
+        handle.go_on(self._epochs_done, self._handles)
         self._handles.append(handle)
 
     def _arrange(self, loaders: Any) -> list[DataLoader[Any]]:
@@ -205,10 +217,7 @@ class PseudoVideos:
             # A copy that Lightning made of an attached loader, for several processes.
             if isinstance(loader.collate_fn, Mixer):
                 Attachment([loader]).detach()
-        seed, waits = (self._options.get(key, 0) for key in ("seed", "start_after"))
-        passed, self._epochs_done = epochs_done - self._epochs_done, epochs_done
-        # A new attachment counts epochs from 0: the same seed would repeat its draws.
-        self._options |= {"seed": seed + 1, "start_after": max(0, waits - passed)}
+        self._epochs_done = epochs_done
         self._mix(loaders)
 
     @torch.no_grad()
@@ -283,7 +292,7 @@ def callback(
         fit: Keywords of `PseudoVideoSampler.fit` where there is no sampler.
         refresh_every: Refresh the sampler by the model's scores after so many epochs,
             see `PseudoVideoSampler.refresh`; 0 never. A resumed run starts with the
-            sampler that is given here.
+            sampler that is given here, and goes on with the epochs that are done.
         refresh_epochs: Epochs that the VAE is trained on for each time.
         scores: Scores one video for it: of the module, in evaluation mode, and
             features `(N, T, D)`, float32 on its device, the scores `(T,)`.

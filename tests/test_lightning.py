@@ -66,7 +66,7 @@ def score(module, features):
     return module(features).mean(dim=0)
 
 
-def run(callbacks=(), host=None, *, data=None, epochs=3):
+def run(callbacks=(), host=None, *, data=None, epochs=3, reload=0, ckpt_path=None):
     torch.manual_seed(0)
     host = host or Host()
     trainer = pl.Trainer(
@@ -77,13 +77,14 @@ def run(callbacks=(), host=None, *, data=None, epochs=3):
         enable_progress_bar=False,
         enable_model_summary=False,
         callbacks=list(callbacks),
+        reload_dataloaders_every_n_epochs=reload,
     )
     if data is None and not isinstance(host, HostWithLoaders):
         data = Data()
     if isinstance(data, list):
-        trainer.fit(host, train_dataloaders=data)
+        trainer.fit(host, train_dataloaders=data, ckpt_path=ckpt_path)
     else:
-        trainer.fit(host, datamodule=data)
+        trainer.fit(host, datamodule=data, ckpt_path=ckpt_path)
     return trainer, host
 
 
@@ -188,6 +189,69 @@ def copy_of(loader):
     return type(loader)(
         loader.dataset, batch_size=loader.batch_size, collate_fn=loader.collate_fn
     )
+
+
+class InOrder(pl.LightningDataModule):
+    """Loaders that are not shuffled: what differs is what was replaced."""
+
+    def train_dataloader(self):
+        return [DataLoader(RtfmDataset(8, label), batch_size=4) for label in (0.0, 1.0)]
+
+
+def attached(kind, sampler, **options):
+    data = InOrder()
+    if kind == "data module":
+        options["order"] = ("normal", "abnormal")
+        return [], data, lightning.attach(data, sampler, **options)
+    own = lightning.callback(sampler, **options)
+    return [own], InOrder().train_dataloader() if kind == "loaders" else data, own
+
+
+every_kind = pytest.mark.parametrize("kind", ["data module", "callback", "loaders"])
+
+
+@every_kind
+@pytest.mark.parametrize("start_after", [0, 2])
+def test_what_is_drawn_goes_on_where_loaders_are_made_anew(sampler, kind, start_after):
+    def batches(**how):
+        callbacks, data, _ = attached(kind, sampler, p=0.5, start_after=start_after)
+        return run(callbacks, data=data, epochs=4, **how)[1].batches
+
+    once = batches()
+    assert not same(once[4:6], once[6:8])
+    assert same(batches(reload=1), once)
+
+
+@pytest.mark.parametrize("kind", ["data module", "callback"])
+def test_a_shorter_loader_that_is_cycled_goes_on_too(sampler, kind, monkeypatch):
+    def uneven(self):
+        sizes = ((12, 0.0), (4, 1.0))
+        return [DataLoader(RtfmDataset(n, label), batch_size=4) for n, label in sizes]
+
+    monkeypatch.setattr(InOrder, "train_dataloader", uneven)
+
+    def batches(**how):
+        callbacks, data, _ = attached(kind, sampler, p=0.5)
+        found = run(callbacks, data=data, epochs=3, **how)[1].batches
+        return [batch[4:] for batch in found]  # the abnormal ones, three times an epoch
+
+    once = batches()
+    assert len(once) == 9
+    assert len({tuple(one.flatten().tolist()) for one in once}) > 6
+    assert same(batches(reload=1), once)
+
+
+@every_kind
+@pytest.mark.parametrize("start_after", [0, 1, 3])
+def test_what_is_drawn_goes_on_in_a_resumed_run(sampler, kind, start_after, tmp_path):
+    def fit(epochs, **how):
+        callbacks, data, _ = attached(kind, sampler, p=0.5, start_after=start_after)
+        return run(callbacks, data=data, epochs=epochs, **how)
+
+    whole = fit(4)[1].batches
+    fit(2)[0].save_checkpoint(tmp_path / "two.ckpt")
+    later = fit(4, ckpt_path=tmp_path / "two.ckpt")[1].batches
+    assert same(later, whole[4:])
 
 
 def test_loaders_come_back_after_an_error(sampler):

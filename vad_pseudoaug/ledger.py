@@ -21,6 +21,7 @@ class Ledger:
         self._rows = torch.zeros(
             (1 + MAX_WORKERS, 3), dtype=torch.int64, device="cpu"
         ).share_memory_()
+        self._taken_before = -1  # the current iteration
         self.enabled = enabled
 
     @classmethod
@@ -37,8 +38,12 @@ class Ledger:
 
     @property
     def epoch(self) -> int:
-        """How many iterations were begun."""
+        """How many iterations were begun; may be set."""
         return int(self._rows[0, 0])
+
+    @epoch.setter
+    def epoch(self, value: int) -> None:
+        self._rows[0, 0] = value
 
     @property
     def enabled(self) -> bool:
@@ -70,8 +75,13 @@ class Ledger:
         self._rows[0, 1] = _RETIRED
 
     def begin_epoch(self) -> None:
-        """Count an iteration."""
-        self._rows[0, 0] += 1
+        """Count an iteration; one of which nothing was taken is begun again.
+
+        Lightning makes the first iterator of loaders that it reloads twice.
+        """
+        if self.taken != self._taken_before:
+            self._taken_before = self.taken
+            self.epoch += 1
 
     def take(self) -> None:
         """Count a batch that the host takes."""

@@ -86,6 +86,28 @@ class Attachment:
         seen, replaced = (sum(column) for column in zip(*counts, strict=True))
         return {"seen": seen, "replaced": replaced}
 
+    @property
+    def epochs_done(self) -> int:
+        """Number of iterations over the loaders that were begun; may be set.
+
+        Each draws anew what is replaced and by what, and `start_after` counts them. A
+        training that is resumed after `k` epochs goes on with epoch `k + 1` if this is
+        set to `k` before its first iteration; else it begins with the first again.
+        """
+        return max((mixer.ledger.epoch for mixer in self._mixers), default=0)
+
+    @epochs_done.setter
+    def epochs_done(self, value: int) -> None:
+        for mixer in self._mixers:
+            mixer.ledger.epoch = value
+
+    def go_on(self, epochs: int, before: Sequence[Attachment] = ()) -> None:
+        """Go on after so many epochs, or more that loaders before these have done."""
+        self.epochs_done = epochs
+        if before:
+            for mixer, old in zip(self._mixers, before[-1]._mixers, strict=True):
+                mixer.ledger.epoch = max(epochs, old.ledger.epoch)
+
     def detach(self) -> None:
         """Give the loaders back as they were before `attach`.
 
@@ -179,12 +201,15 @@ def _counting(host: type) -> type:
         mixer = _mixer_of(self)
         # Of other datasets the items come in no order that a sampler tells.
         if mixer.passive or isinstance(self.dataset, IterableDataset):
+            mixer.ledger.take()  # nobody tells what is: each iteration counts
             return host._get_iterator(self)  # type: ignore[attr-defined]
         with pending_items(self, mixer.ledger):
             iterator = host._get_iterator(self)  # type: ignore[attr-defined]
         if isinstance(iterator, _BaseDataLoaderIter):
             plain: type = type(iterator)
             iterator.__class__ = _taking(plain)
+        else:
+            mixer.ledger.take()
         return iterator
 
     def __reduce_ex__(self: Any, protocol: Any) -> tuple[Any, ...]:  # noqa: N807
