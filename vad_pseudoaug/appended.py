@@ -17,6 +17,7 @@ from .generation import count_pseudo_videos, order_sources
 from .mixing import POOL_BYTES, Made, PseudoVideoMaker
 from .randomness import make_generator, preserved_global_rng
 from .repeatable import one_thread, seeded_global_rng
+from .untouched import left_as_it_was
 
 
 class AppendedDataset(Dataset[Any]):
@@ -97,7 +98,8 @@ class AppendedDataset(Dataset[Any]):
         number = range(len(self))[index] - self._num_real
         if number < 0:
             return None
-        masks = self._make(number)[1]
+        with left_as_it_was(self._dataset):
+            masks = self._make(number)[1]
         return masks[max(masks)]
 
     def _make(self, number: int) -> tuple[Any, dict[int, Tensor]]:

@@ -20,7 +20,6 @@ from .contracts import (
     Pair,
     Sources,
     class_of_label,
-    first_item,
     indices_by_class,
 )
 from .deferred import Survey
@@ -31,6 +30,7 @@ from .mixing import Mixing, PseudoVideoMaker
 from .pool import Pool
 from .relabelled import RelabelledDataset, find_label
 from .sampler import PseudoVideoSampler
+from .untouched import left_as_it_was, read_item
 from .vae import ABNORMAL, CLASS_NAMES, NORMAL
 from .videos import VideoSet, check_sequence
 
@@ -347,11 +347,12 @@ def _settle(
     """Choose p, where it is open, by the host's training videos."""
     if not mixing.is_open:
         return mixing, None
-    normal, abnormal = (
-        VideoSet(found[label], name=name) if label in found else None
-        for label, name in CLASS_NAMES.items()
-    )
-    return settle(mixing, sampler, normal, abnormal)
+    with left_as_it_was(*(sources.dataset for sources in found.values())):
+        normal, abnormal = (
+            VideoSet(found[label], name=name) if label in found else None
+            for label, name in CLASS_NAMES.items()
+        )
+        return settle(mixing, sampler, normal, abnormal)
 
 
 def _made(contracts: Sequence[Contract]) -> set[int]:
@@ -399,7 +400,7 @@ def _look(name: str, dataset: Any, feature_dim: int | None, **form: Any) -> Item
         raise ValueError(
             f"{name}: the dataset is in test mode; pseudo videos are for training only"
         )
-    item = first_item(dataset)
+    item = read_item(dataset, 0)
     try:
         item_format = detect_format(item, feature_dim=feature_dim, **form)
         item_format.read(item, name="item 0")

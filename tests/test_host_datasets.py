@@ -1,0 +1,203 @@
+"""Hosts' datasets that change when they are read, or hold others."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset
+
+import hosts
+from vad_pseudoaug import MultiTaskVAE, PseudoVideoSampler, VAEConfig
+from vad_pseudoaug.adapters import mil, mixed
+from vad_pseudoaug.relabelled import RelabelledDataset
+from vad_pseudoaug.untouched import left_as_it_was, parts_of, read_item
+from vad_pseudoaug.videos import VideoSet
+
+NUM_VIDEOS = 12
+
+
+@pytest.fixture
+def sampler():
+    config = VAEConfig(hosts.FEATURE_DIM, hidden_dims=(16,), latent_dim=4)
+    return PseudoVideoSampler(MultiTaskVAE(config, seed=1))
+
+
+class Lazy:
+    """Opens its file when first read, so that each worker has its own."""
+
+    def __init__(self, path: Any, label: float):
+        self.path, self.label, self.file, self.times = path, label, None, []
+
+    def __len__(self):
+        return NUM_VIDEOS
+
+    def __getitem__(self, index):
+        if self.file is None:
+            self.file = np.load(self.path)
+            self.times.append(index)
+        return self.file[str(index)], self.label
+
+
+class Several(Lazy):
+    """Keeps its open files in a dictionary."""
+
+    def __init__(self, path: Any, label: float):
+        super().__init__(path, label)
+        self.files: dict[str, Any] = {}
+
+    def __getitem__(self, index):
+        if self.path not in self.files:
+            self.files[self.path] = np.load(self.path)
+            self.times.append(index)
+        return self.files[self.path][str(index)], self.label
+
+
+class Both(Lazy):
+    """Videos of both classes, turn by turn."""
+
+    def __getitem__(self, index):
+        return super().__getitem__(index)[0], index % 2
+
+
+class Wrapper(Dataset):
+    """A host's own, around another dataset."""
+
+    def __init__(self, inner: Any):
+        self.anything = inner
+
+    def __len__(self):
+        return len(self.anything)
+
+    def __getitem__(self, index):
+        return self.anything[index]
+
+
+@pytest.fixture
+def path(tmp_path):
+    videos = {
+        str(i): np.full((6, hosts.FEATURE_DIM), i + 1, np.float32)
+        for i in range(NUM_VIDEOS)
+    }
+    np.savez(tmp_path / "videos.npz", **videos)
+    return tmp_path / "videos.npz"
+
+
+@pytest.mark.parametrize("kind", [Lazy, Several])
+@pytest.mark.parametrize("way", ["attach", "wrap", "videos"])
+def test_a_dataset_that_opens_its_file_when_read_is_left_closed(
+    kind, way, path, sampler
+):
+    pair = [kind(path, 0.0), kind(path, 1.0)]
+    before = [pickle.dumps(dataset) for dataset in pair]
+    if way == "attach":
+        mil.attach(*(DataLoader(own, batch_size=4) for own in pair), sampler, p=0)
+    elif way == "wrap":
+        normal, _ = mil.wrap(*pair, sampler)
+        assert normal.pseudo_mask(NUM_VIDEOS) is not None
+    else:
+        for videos in mil.videos(*pair):
+            assert len(list(videos)) == NUM_VIDEOS
+    for dataset, was in zip(pair, before, strict=True):
+        assert dataset.times  # it was read
+        dataset.times.clear()
+        assert pickle.dumps(dataset) == was
+
+
+@pytest.mark.parametrize(
+    "around",
+    [
+        lambda dataset: Subset(dataset, range(NUM_VIDEOS)),
+        lambda dataset: ConcatDataset([dataset]),
+        lambda dataset: Wrapper(Subset(dataset, range(NUM_VIDEOS))),
+        VideoSet,
+    ],
+)
+def test_files_of_inner_datasets_are_left_closed(around, path, sampler):
+    inner = [Lazy(path, 0.0), Lazy(path, 1.0)]
+    loaders = [DataLoader(around(own), batch_size=4) for own in inner]
+    mil.attach(*loaders, sampler, p=0)
+    for dataset in inner:
+        assert dataset.times
+        assert dataset.file is None
+
+
+def test_what_a_dataset_had_before_stays_as_it_is():
+    class Counting(Lazy):
+        def __getitem__(self, index):
+            self.times.append(index)
+            self.cache[index] = index
+            self.last = self.label = index
+            return self.cache[index]
+
+    dataset = Counting("", 0.0)
+    file, cache = object(), {}
+    dataset.file, dataset.cache = file, cache
+    read_item(dataset, 3)
+    assert dataset.cache is cache
+    assert cache == {3: 3}  # what is learned is kept
+    assert dataset.file is file
+    assert dataset.label == 0.0
+    assert not hasattr(dataset, "last")
+
+
+def test_attributes_are_set_back_after_an_error_and_after_the_outermost_block(path):
+    dataset = Lazy(path, 0.0)
+    with pytest.raises(KeyError), left_as_it_was(dataset):
+        read_item(dataset, 3)
+        assert dataset.file is not None
+        read_item(dataset, 99)
+    assert dataset.file is None
+    assert dataset.times == [3]
+    read_item(dataset, 3)
+    assert dataset.file is None
+
+
+def test_parts_are_found_each_once():
+    twin = hosts.RtfmDataset(3, 0.0)
+    outer = ConcatDataset([Subset(twin, [0]), Wrapper(Subset(twin, [1])), twin])
+    twin.itself = outer
+    kinds = [type(part).__name__ for part in parts_of(outer)]
+    assert sorted(kinds) == [
+        *("ConcatDataset", "RtfmDataset", "Subset", "Subset", "Wrapper")
+    ]
+    assert parts_of([1, 2]) == [[1, 2]]
+
+
+def test_forked_workers_read_what_they_read_without_the_library(path, sampler):
+    pair = [Lazy(path, 0.0), Lazy(path, 1.0)]
+    loaders = [DataLoader(own, batch_size=1, num_workers=2) for own in pair]
+    mil.attach(*loaders, sampler, p=0, allow_single=True)
+    for loader in loaders:
+        values = [features.unique().tolist() for features, _ in loader]
+        assert values == [[i + 1] for i in range(NUM_VIDEOS)]
+
+
+def test_finding_labels_opens_a_file_once(path, sampler):
+    dataset = Both(path, 0)
+    mixed.attach(DataLoader(dataset, batch_size=4), sampler, p=0)
+    assert dataset.file is None
+    assert dataset.times == [0, 0]  # a look at the first item, then all labels
+
+
+def test_trying_p_opens_a_file_once(path, sampler, monkeypatch):
+    def settle(mixing, sampler, normal, abnormal):
+        for dataset in pair:
+            dataset.times.clear()
+        assert [len(list(videos)) for videos in (normal, abnormal)] == [NUM_VIDEOS] * 2
+        assert [dataset.times for dataset in pair] == [[], []]
+        return replace(mixing, p=0.0), None
+
+    monkeypatch.setattr("vad_pseudoaug.hosts.settle", settle)
+    pair = [Lazy(path, 0.0), Lazy(path, 1.0)]
+    mil.attach(*(DataLoader(own, batch_size=4) for own in pair), sampler, p="auto")
+    assert [dataset.file for dataset in pair] == [None, None]
+
+
+def test_a_file_is_left_closed_where_there_are_no_abnormal_videos(path, sampler):
+    dataset = Lazy(path, 0.0)
+    RelabelledDataset(dataset, beside=(0, None))
+    assert dataset.file is None
