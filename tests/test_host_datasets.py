@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset
 
 import hosts
 from vad_pseudoaug import MultiTaskVAE, PseudoVideoSampler, VAEConfig
-from vad_pseudoaug.adapters import mil, mixed
+from vad_pseudoaug.adapters import mil, mixed, torchmil
 from vad_pseudoaug.relabelled import RelabelledDataset
 from vad_pseudoaug.untouched import left_as_it_was, parts_of, read_item
 from vad_pseudoaug.videos import VideoSet
@@ -201,3 +202,29 @@ def test_a_file_is_left_closed_where_there_are_no_abnormal_videos(path, sampler)
     dataset = Lazy(path, 0.0)
     RelabelledDataset(dataset, beside=(0, None))
     assert dataset.file is None
+
+
+class Bags:
+    """Bags of both classes whose length differs from reading to reading."""
+
+    def __init__(self):
+        self.length = 4
+
+    def __len__(self):
+        return 8
+
+    def __getitem__(self, index):
+        bag = hosts.random_videos(1, index % 2, 12, hosts.FEATURE_DIM)[0]
+        bag = torch.from_numpy(bag)[: self.length]
+        return {"X": bag, "Y": torch.tensor([index % 2])}
+
+
+@pytest.mark.parametrize("pool_bytes", [0, 10**6])
+def test_appended_bags_have_the_length_of_each_reading(pool_bytes, sampler):
+    bags = Bags()
+    wrapped = torchmil.wrap(bags, sampler, pool_bytes=pool_bytes)
+    first = wrapped[8]["X"]
+    for length in (9, 12, 4):
+        bags.length = length
+        assert [len(wrapped[i]["X"]) for i in range(8, 12)] == [length] * 4
+    assert torch.equal(wrapped[8]["X"], first)

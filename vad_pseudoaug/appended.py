@@ -121,7 +121,8 @@ class AppendedDataset(Dataset[Any]):
         if self._folder is not None:
             path = self._folder / f"{label}-{number:06d}"
             entry = read_entry(path, 0)
-            if entry is not None:
+            # Of items of any length, the one stored may be of another one.
+            if entry is not None and length in (None, len(entry.mask)):
                 return entry.unpack()
         key = (self._seed, label, number)
         with seeded_global_rng(*key):
