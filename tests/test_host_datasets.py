@@ -13,7 +13,7 @@ from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset
 
 import hosts
 from vad_pseudoaug import MultiTaskVAE, PseudoVideoSampler, VAEConfig
-from vad_pseudoaug.adapters import mil, mixed, torchmil
+from vad_pseudoaug.adapters import generic, mil, mixed, torchmil
 from vad_pseudoaug.relabelled import RelabelledDataset
 from vad_pseudoaug.untouched import left_as_it_was, parts_of, read_item
 from vad_pseudoaug.videos import VideoSet
@@ -228,3 +228,94 @@ def test_appended_bags_have_the_length_of_each_reading(pool_bytes, sampler):
         bags.length = length
         assert [len(wrapped[i]["X"]) for i in range(8, 12)] == [length] * 4
     assert torch.equal(wrapped[8]["X"], first)
+
+
+def audio_visual(label: int, *, length: int = 6) -> list[Any]:
+    """Features (6, 12 + 3) of rgb + audio, zero-padded, a label, the true length."""
+    items = []
+    for video in hosts.random_videos(6, label, 6, hosts.FEATURE_DIM + 3) + 0.1:
+        video[length:] = 0
+        items.append((video, float(label), length))
+    return items
+
+
+def first_batch(loader: DataLoader) -> Any:
+    return next(iter(loader))
+
+
+@pytest.mark.parametrize("bare", [False, True])
+def test_dims_of_generic_hold_for_the_sources_too(bare, sampler):
+    sources = audio_visual(0)
+    audio = {item[0][:, 12:].tobytes() for item in sources}
+    loader = DataLoader(audio_visual(1), batch_size=3)
+    generic.attach(
+        loader,
+        sampler,
+        label=1,
+        sources=[item[0] for item in sources] if bare else sources,
+        dims=(0, 12),
+        p=1,
+    )
+    features = first_batch(loader)[0].numpy()
+    assert features.shape == (3, 6, 15)
+    assert {video[:, 12:].tobytes() for video in features} <= audio
+
+
+@pytest.mark.parametrize("length", [2, "nonzero"])
+def test_the_length_of_generic_is_that_of_the_sources(length, sampler):
+    loader = DataLoader(audio_visual(1, length=5), batch_size=3)
+    generic.attach(
+        loader,
+        sampler,
+        label=1,
+        sources=audio_visual(0, length=2),
+        dims=(0, 12),
+        length=length,
+        p=1,
+    )
+    features, _, lengths = first_batch(loader)
+    assert features.any(dim=2).sum(dim=1).tolist() == [2, 2, 2]
+    assert lengths.tolist() == [2 if length == 2 else 5] * 3
+
+
+def test_a_slot_that_sources_do_not_have_is_not_looked_for(sampler):
+    sampler.normal = VideoSet([item[0][:, :12] for item in audio_visual(0)])
+    own = [(f[:, :12], label, length) for f, label, length in audio_visual(1)]
+    wrapped = generic.wrap(own, sampler, label=1, slot=0, length=2, dims=(0, 12))
+    features, label, length = wrapped[len(own)]
+    assert features.shape == (6, 12)
+    assert (label, length) == (1.0, 6)
+
+
+def test_the_layout_of_generic_holds_for_items_but_not_for_the_samplers_videos(sampler):
+    # Six crops of six segments: no error tells one from the other.
+    own, sources = (hosts.random_videos(5, label, 6, 6, 12) for label in (1, 0))
+    sampler.normal = VideoSet(list(sources.swapaxes(1, 2)))
+    made = [
+        generic.wrap(list(own), sampler, label=1, sources=given, layout="TND")[5]
+        for given in (list(sources), None)
+    ]
+    np.testing.assert_array_equal(*made)
+    kept = (made[0] == sources[0]).all(axis=(1, 2))  # by segment, which come first
+    assert 0 < kept.sum() < 6
+
+
+def test_sources_without_all_features_are_refused(sampler):
+    loader = DataLoader(audio_visual(1), batch_size=3)
+    narrow = [item[0][:, :12] for item in audio_visual(0)]
+    with pytest.raises(ValueError, match=r"sources: .* size 15 as the items, got 12"):
+        generic.attach(loader, sampler, label=1, sources=narrow, dims=(0, 12), p=1)
+    sampler.normal = VideoSet(narrow)
+    with pytest.raises(ValueError, match=r"own videos have 12 .* the items 15"):
+        generic.attach(loader, sampler, label=1, dims=(3, 15), p=1)
+
+
+@pytest.mark.parametrize("label", [2, -1, "1", None])
+def test_a_label_that_is_no_class_is_refused(label, sampler):
+    own, sources = hosts.RtfmDataset(4, 1.0), hosts.RtfmDataset(4, 0.0)
+    message = r"label: expected 0 \(normal\) or 1 \(abnormal\), got"
+    with pytest.raises(ValueError, match=message):
+        generic.wrap(own, sampler, label=label, sources=sources)
+    with pytest.raises(ValueError, match=message):
+        loader = DataLoader(own, batch_size=2)
+        generic.attach(loader, sampler, label=label, sources=sources)

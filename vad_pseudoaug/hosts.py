@@ -23,7 +23,8 @@ from .contracts import (
     indices_by_class,
 )
 from .deferred import Survey
-from .items import ItemFormat, Length, Slot, describe, detect_format
+from .features import Layout
+from .items import ItemFormat, Length, Slot, describe, detect_format, members
 from .loading import Attachment, check_attachable
 from .mixer import Mixer, TargetShare
 from .mixing import Mixing, PseudoVideoMaker
@@ -39,6 +40,17 @@ logger = logging.getLogger("vad_pseudoaug")
 SamplerLike: TypeAlias = "PseudoVideoSampler | str | os.PathLike[str]"
 PerVideo: TypeAlias = "float | Literal['auto'] | None"
 Found: TypeAlias = dict[int, Sources]  # the real videos of each class
+
+
+def as_class(label: Any) -> int:
+    """Take the number of a class.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    if label not in (NORMAL, ABNORMAL):
+        raise ValueError(f"label: expected 0 (normal) or 1 (abnormal), got {label!r}")
+    return int(label)
 
 
 def load_sampler(sampler: SamplerLike) -> PseudoVideoSampler:
@@ -76,6 +88,60 @@ def find_one(dataset: Any, label: int, feature_dim: int | None, **form: Any) -> 
     """
     item_format = _look(CLASS_NAMES[label], dataset, feature_dim, **form)
     return Sources(dataset, OneClass(label, item_format), label=label)
+
+
+def find_sources(
+    own: Sources,
+    sampler: PseudoVideoSampler,
+    given: Any,
+    *,
+    slot: Slot,
+    layout: Layout | None,
+    dims: tuple[int, int] | None,
+    length: Length,
+    any_length: bool,
+) -> Sources:
+    """Find what pseudo videos are made of where the host does not have it.
+
+    Args:
+        own: The host's videos, of one class.
+        sampler: Makes the pseudo videos.
+        given: Videos of the other class: items that have the form of the host's, but
+            for the slots that they do not have, or bare features; None takes those of
+            the sampler.
+        slot: The form of the host's items, see `detect_format`; so the others.
+        layout: See there.
+        dims: See there.
+        length: See there.
+        any_length: See there.
+
+    Raises:
+        ValueError: If they have not all features that the host's items have.
+    """
+    label = 1 - own.contract.views(None)[0].label
+    size = own.read(0)[0].shape[-1]
+    if given is None and size != sampler.feature_dim:
+        raise ValueError(
+            f"sources: the sampler's own videos have {sampler.feature_dim} features, "
+            f"those that it makes, the items {size}: give real videos with all of them"
+        )
+    videos = sampler.sources(1 - label) if given is None else given
+    known = dict(members(_first_item(CLASS_NAMES[label], videos)))
+    found = find_one(
+        videos,
+        label,
+        sampler.feature_dim,
+        slot=slot if slot in known else None,
+        layout=None if isinstance(videos, VideoSet) else layout,
+        dims=dims,
+        length=length if length == "nonzero" or length in known else None,
+        any_length=any_length,
+    )
+    if (got := found.read(0)[0].shape[-1]) != size:
+        raise ValueError(
+            f"sources: expected videos of feature size {size} as the items, got {got}"
+        )
+    return found
 
 
 def find_twins(
@@ -393,14 +459,7 @@ def _maker(
 
 def _look(name: str, dataset: Any, feature_dim: int | None, **form: Any) -> ItemFormat:
     """Find out how the items look, and say so once."""
-    check_sequence(dataset, name=f"{name} videos")
-    if len(dataset) == 0:
-        raise ValueError(f"{name} videos: the dataset is empty")
-    if getattr(dataset, "test_mode", False):
-        raise ValueError(
-            f"{name}: the dataset is in test mode; pseudo videos are for training only"
-        )
-    item = read_item(dataset, 0)
+    item = _first_item(name, dataset)
     try:
         item_format = detect_format(item, feature_dim=feature_dim, **form)
         item_format.read(item, name="item 0")
@@ -408,3 +467,15 @@ def _look(name: str, dataset: Any, feature_dim: int | None, **form: Any) -> Item
         raise type(error)(f"{name} videos: {error}") from error
     logger.info("%s videos: %s, read as %s", name, describe(item), item_format)
     return item_format
+
+
+def _first_item(name: str, dataset: Any) -> Any:
+    """Return the first item of a dataset that pseudo videos may be mixed into."""
+    check_sequence(dataset, name=f"{name} videos")
+    if len(dataset) == 0:
+        raise ValueError(f"{name} videos: the dataset is empty")
+    if getattr(dataset, "test_mode", False):
+        raise ValueError(
+            f"{name}: the dataset is in test mode; pseudo videos are for training only"
+        )
+    return read_item(dataset, 0)
