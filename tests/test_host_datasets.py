@@ -13,7 +13,8 @@ from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset
 
 import hosts
 from vad_pseudoaug import MultiTaskVAE, PseudoVideoSampler, VAEConfig
-from vad_pseudoaug.adapters import generic, mil, mixed, torchmil
+from vad_pseudoaug.adapters import generic, mil, mixed, rtfm, torchmil
+from vad_pseudoaug.mixing import Mixing
 from vad_pseudoaug.relabelled import RelabelledDataset
 from vad_pseudoaug.untouched import left_as_it_was, parts_of, read_item
 from vad_pseudoaug.videos import VideoSet
@@ -181,7 +182,7 @@ def test_finding_labels_opens_a_file_once(path, sampler):
     dataset = Both(path, 0)
     mixed.attach(DataLoader(dataset, batch_size=4), sampler, p=0)
     assert dataset.file is None
-    assert dataset.times == [0, 0]  # a look at the first item, then all labels
+    assert dataset.times == [0, 0, 0]  # two looks at the first item, then all labels
 
 
 def test_trying_p_opens_a_file_once(path, sampler, monkeypatch):
@@ -319,3 +320,60 @@ def test_a_label_that_is_no_class_is_refused(label, sampler):
     with pytest.raises(ValueError, match=message):
         loader = DataLoader(own, batch_size=2)
         generic.attach(loader, sampler, label=label, sources=sources)
+
+
+@pytest.mark.parametrize("way", ["attach", "wrap"])
+def test_a_wrapped_dataset_is_not_wrapped_or_attached_to_again(way, sampler):
+    pair = rtfm.wrap(hosts.RtfmDataset(5, 0.0), hosts.RtfmDataset(4, 1.0), sampler)
+    pair = pair[0], Subset(pair[1], range(5))
+    for given in (pair, (hosts.RtfmDataset(5, 0.0), pair[1])):
+        with pytest.raises(
+            ValueError, match=r"appended to the dataset already, .* give"
+        ):
+            if way == "wrap":
+                rtfm.wrap(*given, sampler)
+            else:
+                rtfm.attach(*(DataLoader(d, batch_size=2) for d in given), sampler)
+
+
+@pytest.mark.parametrize(
+    "around", [lambda d: Subset(d, [0]), lambda d: ConcatDataset([Subset(d, [0])])]
+)
+def test_test_mode_is_seen_through_subsets(around, sampler):
+    pair = [hosts.RtfmDataset(5, 0.0), hosts.RtfmDataset(4, 1.0)]
+    rtfm.wrap(*map(around, pair), sampler)
+    pair[1].test_mode = True
+    with pytest.raises(ValueError, match="abnormal: the dataset is in test mode"):
+        rtfm.wrap(*map(around, pair), sampler)
+
+
+@pytest.mark.parametrize("per_video", [-1, float("nan"), float("inf"), "all", [1]])
+def test_a_per_video_that_is_no_number_of_videos_is_refused(per_video, sampler):
+    normal, abnormal = hosts.RtfmDataset(5, 0.0), hosts.RtfmDataset(4, 1.0)
+    for other in (abnormal, None):
+        with pytest.raises(ValueError, match="per_video: expected a number >= 0"):
+            rtfm.wrap(normal, other, sampler, per_video=per_video)
+
+
+def test_numbers_of_numpy_are_taken(sampler):
+    pair = hosts.RtfmDataset(5, 0.0), hosts.RtfmDataset(4, 1.0)
+    wrapped = rtfm.wrap(*pair, sampler, per_video=np.float32(0.5))
+    assert [own.num_pseudo for own in wrapped] == [2, 3]
+    loaders = [DataLoader(own, batch_size=4) for own in pair]
+    handle = rtfm.attach(*loaders, sampler, p=np.float32(0.5))
+    assert repr(handle).startswith("Attachment(p=0.5, ")
+    assert Mixing(ratio=np.float16(0.25)).ratio == 0.25
+    with pytest.raises(ValueError, match=r"p: expected a value in \[0, 1\]"):
+        Mixing(p=np.float32(1.5))
+
+
+def test_a_label_that_is_not_where_it_is_looked_for_is_asked_for(sampler):
+    video = np.ones((6, hosts.FEATURE_DIM), np.float32)
+    items = [{"features": video, "label": i % 2, "name": "x"} for i in range(8)]
+    message = r"label_slot=1: .* pass label_slot=, one of \['label', 'name'\]"
+    with pytest.raises(ValueError, match=message):
+        mixed.attach(DataLoader(items, batch_size=4), sampler, p=0)
+    mixed.attach(DataLoader(items, batch_size=4), sampler, p=0, label_slot="label")
+    bare = [item["features"] for item in items]
+    with pytest.raises(ValueError, match="expected items with a label beside the feat"):
+        mixed.wrap(bare, sampler)

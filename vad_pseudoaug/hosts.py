@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 import os
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from typing import Any, Literal, TypeAlias
 
 from torch.utils.data import DataLoader
@@ -31,7 +33,7 @@ from .mixing import Mixing, PseudoVideoMaker
 from .pool import Pool
 from .relabelled import RelabelledDataset, find_label
 from .sampler import PseudoVideoSampler
-from .untouched import left_as_it_was, read_item
+from .untouched import left_as_it_was, parts_of, read_item
 from .vae import ABNORMAL, CLASS_NAMES, NORMAL
 from .videos import VideoSet, check_sequence
 
@@ -196,8 +198,13 @@ def find_mixed(
     length: Length = "nonzero",
     **form: Any,
 ) -> Found:
-    """Find the videos of a dataset of both classes, told by a member of the items."""
+    """Find the videos of a dataset of both classes, told by a member of the items.
+
+    Raises:
+        ValueError: If the items have no such member.
+    """
     item_format = _look("training", dataset, feature_dim, length=length, **form)
+    _check_label_slot(read_item(dataset, 0), label_slot, item_format.slot)
     contract = Labelled(item_format, label_slot, class_of)
     indices = indices_by_class(dataset, contract, labels, class_of)
     logger.info(
@@ -207,6 +214,21 @@ def find_mixed(
         label: Sources(dataset, contract, label=label, indices=indices[label])
         for label in (NORMAL, ABNORMAL)
     }
+
+
+def _check_label_slot(item: Any, label_slot: Slot, features: Slot) -> None:
+    others = [slot for slot, _ in members(item) if slot != features]
+    if not others:
+        raise ValueError(
+            f"expected items with a label beside the features, got {describe(item)}"
+        )
+    try:
+        item[label_slot]
+    except (IndexError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"label_slot={label_slot!r}: there is no such member in an item "
+            f"{describe(item)}; pass label_slot=, one of {others}"
+        ) from error
 
 
 def find_pairs(
@@ -258,8 +280,8 @@ def wrap_found(
             for label, own in found.items()
         }
     else:
-        per_video = sampler.recipe.per_video if per_video is None else per_video
-        rates = {label: per_video * sampler.recipe.rate(label) for label in found}
+        number = _number_per_video(per_video, sampler)
+        rates = {label: number * sampler.recipe.rate(label) for label in found}
     normal, abnormal = found[NORMAL], found[ABNORMAL]
     if normal.dataset is abnormal.dataset:
         groups: list[dict[int, Sources]] = [found]
@@ -322,7 +344,7 @@ def wrap_normal(
         abnormal_label=abnormal_label,
         like=empty,
     )
-    per_video = sampler.recipe.per_video if per_video is None else per_video
+    number = _number_per_video(per_video, sampler)
     options: dict[str, Any] = {"seed": seed, "pool_bytes": pool_bytes}
     return [
         AppendedDataset(
@@ -338,11 +360,28 @@ def wrap_normal(
             contract,
             maker,
             templates={ABNORMAL: normal.indices},
-            per_video={ABNORMAL: per_video},
+            per_video={ABNORMAL: number},
             alone=True,
             **options,
         ),
     ]
+
+
+def _number_per_video(
+    per_video: float | str | None, sampler: PseudoVideoSampler
+) -> float:
+    """Take the number of pseudo videos per real one; None is the recipe's.
+
+    Raises:
+        ValueError: If it is no finite number >= 0.
+    """
+    if per_video is None:
+        return sampler.recipe.per_video
+    if not isinstance(per_video, Real) or not 0 <= per_video < math.inf:
+        raise ValueError(
+            f"per_video: expected a number >= 0, 'auto' or None, got {per_video!r}"
+        )
+    return float(per_video)
 
 
 def attach_found(
@@ -474,8 +513,14 @@ def _first_item(name: str, dataset: Any) -> Any:
     check_sequence(dataset, name=f"{name} videos")
     if len(dataset) == 0:
         raise ValueError(f"{name} videos: the dataset is empty")
-    if getattr(dataset, "test_mode", False):
+    parts = parts_of(dataset)
+    if any(getattr(part, "test_mode", False) for part in parts):
         raise ValueError(
             f"{name}: the dataset is in test mode; pseudo videos are for training only"
+        )
+    if any(isinstance(part, AppendedDataset) for part in parts):
+        raise ValueError(
+            f"{name} videos: pseudo videos are appended to the dataset already, and "
+            "would be taken for real ones: give it as it was before wrap"
         )
     return read_item(dataset, 0)
