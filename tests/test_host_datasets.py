@@ -377,3 +377,16 @@ def test_a_label_that_is_not_where_it_is_looked_for_is_asked_for(sampler):
     bare = [item["features"] for item in items]
     with pytest.raises(ValueError, match="expected items with a label beside the feat"):
         mixed.wrap(bare, sampler)
+
+
+def test_an_attribute_set_on_a_wrapped_dataset_is_the_hosts(sampler):
+    pair = hosts.RtfmDataset(5, 0.0), hosts.RtfmDataset(4, 1.0)
+    wrapped, _ = rtfm.wrap(*pair, sampler)
+    wrapped.label = 7.0
+    assert pair[0].label == 7.0
+    assert wrapped[0][1] == 7.0
+    wrapped.new = 1  # which the host's own does not have
+    assert not hasattr(pair[0], "new")
+    again = pickle.loads(pickle.dumps(wrapped))
+    again.label = 8.0
+    assert (again[0][1], again.new, wrapped.label) == (8.0, 1, 7.0)

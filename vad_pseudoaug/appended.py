@@ -26,7 +26,7 @@ class AppendedDataset(Dataset[Any]):
     Items below the host's length are the host's, untouched. Each item above is made
     when first asked for, and then read from a temporary folder that goes with this
     object; it is the same one each time. Attributes and methods that this class does
-    not have are the host's.
+    not have are the host's, to be read and to be set.
 
     Args:
         dataset: The host's.
@@ -153,3 +153,11 @@ class AppendedDataset(Dataset[Any]):
         if name.startswith("__") or "_dataset" not in self.__dict__:
             raise AttributeError(name)
         return getattr(self._dataset, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # A host's own attributes, which it may set for each epoch or in each worker.
+        own = name.startswith("_") or name == "choice"
+        if own or not hasattr(self._dataset, name):
+            super().__setattr__(name, value)
+        else:
+            setattr(self._dataset, name, value)
