@@ -336,6 +336,12 @@ def test_a_wrapped_dataset_is_not_wrapped_or_attached_to_again(way, sampler):
                 rtfm.attach(*(DataLoader(d, batch_size=2) for d in given), sampler)
 
 
+def test_a_wrapped_dataset_without_pseudo_videos_is_like_the_hosts(sampler):
+    pair = hosts.RtfmDataset(5, 0.0), hosts.RtfmDataset(4, 1.0)
+    pair = rtfm.wrap(*pair, sampler, per_video=0)
+    assert [len(own) for own in rtfm.wrap(*pair, sampler, per_video=1)] == [9, 9]
+
+
 @pytest.mark.parametrize(
     "around", [lambda d: Subset(d, [0]), lambda d: ConcatDataset([Subset(d, [0])])]
 )

@@ -90,6 +90,11 @@ class AppendedDataset(Dataset[Any]):
         """Number of pseudo items behind the real ones."""
         return len(self._plan)
 
+    @property
+    def is_mixed(self) -> bool:
+        """Whether there are pseudo items behind real ones."""
+        return bool(self._num_real and self._plan)
+
     def pseudo_mask(self, index: int) -> Tensor | None:
         """Return which segments of item `index` were generated: bool `(T,)`.
 

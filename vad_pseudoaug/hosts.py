@@ -518,7 +518,7 @@ def _first_item(name: str, dataset: Any) -> Any:
         raise ValueError(
             f"{name}: the dataset is in test mode; pseudo videos are for training only"
         )
-    if any(isinstance(part, AppendedDataset) for part in parts):
+    if any(isinstance(part, AppendedDataset) and part.is_mixed for part in parts):
         raise ValueError(
             f"{name} videos: pseudo videos are appended to the dataset already, and "
             "would be taken for real ones: give it as it was before wrap"
