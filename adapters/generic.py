@@ -14,11 +14,14 @@ from torch.utils.data import DataLoader
 from vad_pseudoaug.appended import AppendedDataset
 from vad_pseudoaug.features import Layout
 from vad_pseudoaug.hosts import (
+    Found,
     PerVideo,
     SamplerLike,
+    as_class,
     attach_found,
     dataset_of,
     find_one,
+    find_sources,
     load_sampler,
     wrap_found,
 )
@@ -26,6 +29,7 @@ from vad_pseudoaug.items import Length, Slot
 from vad_pseudoaug.loading import Attachment
 from vad_pseudoaug.mixing import POOL_BYTES, Mixing, MixOptions
 from vad_pseudoaug.options import names_options
+from vad_pseudoaug.sampler import PseudoVideoSampler
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -53,8 +57,9 @@ def wrap(
         dataset: The host's training videos of one class.
         sampler: Fitted on features like those of the items; or its checkpoint's folder.
         label: That class, 0 normal or 1 abnormal.
-        sources: Real videos of the other class, items or bare features; None takes the
-            sampler's own.
+        sources: Real videos of the other class: items in the form of the dataset's, to
+            which `slot`, `layout`, `dims` and `length` apply too, or bare features.
+            None takes the sampler's own, where it makes all features of an item.
         per_video: Pseudo videos per source; None is the recipe's; "auto"
             appends as many as training videos speak for, 0 included: see `choose_p`,
             and `choice` of what is returned.
@@ -67,11 +72,18 @@ def wrap(
         length: Slot of the true length, or "nonzero", where items are padded.
         any_length: Items may differ in length: see `items.ItemFormat`.
     """
-    sampler = load_sampler(sampler)
-    form = {"layout": layout, "dims": dims, "length": length, "any_length": any_length}
-    own = find_one(dataset, label, sampler.feature_dim, slot=slot, **form)
-    of = sampler.sources(label) if sources is None else sources
-    found = {label: own, 1 - label: find_one(of, 1 - label, sampler.feature_dim)}
+    sampler, label = load_sampler(sampler), as_class(label)
+    found = _find(
+        dataset,
+        sampler,
+        label,
+        sources,
+        slot=slot,
+        layout=layout,
+        dims=dims,
+        length=length,
+        any_length=any_length,
+    )
     return wrap_found(
         found, sampler, per_video=per_video, seed=seed, pool_bytes=pool_bytes
     )[label]
@@ -105,9 +117,24 @@ def attach(
         any_length: See `wrap`.
         **options: `p`, `ratio`, `seed`, ...; see `vad_pseudoaug.mixing.Mixing`.
     """
-    sampler, mixing = load_sampler(sampler), Mixing(**options)
-    form = {"layout": layout, "dims": dims, "length": length, "any_length": any_length}
-    own = find_one(dataset_of(loader), label, sampler.feature_dim, slot=slot, **form)
-    of = sampler.sources(label) if sources is None else sources
-    found = {label: own, 1 - label: find_one(of, 1 - label, sampler.feature_dim)}
-    return attach_found([(loader, own.contract)], found, sampler, mixing)
+    sampler, label, mixing = load_sampler(sampler), as_class(label), Mixing(**options)
+    found = _find(
+        dataset_of(loader),
+        sampler,
+        label,
+        sources,
+        slot=slot,
+        layout=layout,
+        dims=dims,
+        length=length,
+        any_length=any_length,
+    )
+    return attach_found([(loader, found[label].contract)], found, sampler, mixing)
+
+
+def _find(
+    dataset: Any, sampler: PseudoVideoSampler, label: int, sources: Any, **form: Any
+) -> Found:
+    """Find the host's videos of class `label`, and those of the other class given."""
+    own = find_one(dataset, label, sampler.feature_dim, **form)
+    return {label: own, 1 - label: find_sources(own, sampler, sources, **form)}

@@ -17,6 +17,7 @@ from .generation import count_pseudo_videos, order_sources
 from .mixing import POOL_BYTES, Made, PseudoVideoMaker
 from .randomness import make_generator, preserved_global_rng
 from .repeatable import one_thread, seeded_global_rng
+from .untouched import left_as_it_was
 
 
 class AppendedDataset(Dataset[Any]):
@@ -25,7 +26,7 @@ class AppendedDataset(Dataset[Any]):
     Items below the host's length are the host's, untouched. Each item above is made
     when first asked for, and then read from a temporary folder that goes with this
     object; it is the same one each time. Attributes and methods that this class does
-    not have are the host's.
+    not have are the host's, to be read and to be set.
 
     Args:
         dataset: The host's.
@@ -89,6 +90,11 @@ class AppendedDataset(Dataset[Any]):
         """Number of pseudo items behind the real ones."""
         return len(self._plan)
 
+    @property
+    def is_mixed(self) -> bool:
+        """Whether there are pseudo items behind real ones."""
+        return bool(self._num_real and self._plan)
+
     def pseudo_mask(self, index: int) -> Tensor | None:
         """Return which segments of item `index` were generated: bool `(T,)`.
 
@@ -97,7 +103,8 @@ class AppendedDataset(Dataset[Any]):
         number = range(len(self))[index] - self._num_real
         if number < 0:
             return None
-        masks = self._make(number)[1]
+        with left_as_it_was(self._dataset):
+            masks = self._make(number)[1]
         return masks[max(masks)]
 
     def _make(self, number: int) -> tuple[Any, dict[int, Tensor]]:
@@ -119,7 +126,8 @@ class AppendedDataset(Dataset[Any]):
         if self._folder is not None:
             path = self._folder / f"{label}-{number:06d}"
             entry = read_entry(path, 0)
-            if entry is not None:
+            # Of items of any length, the one stored may be of another one.
+            if entry is not None and length in (None, len(entry.mask)):
                 return entry.unpack()
         key = (self._seed, label, number)
         with seeded_global_rng(*key):
@@ -150,3 +158,11 @@ class AppendedDataset(Dataset[Any]):
         if name.startswith("__") or "_dataset" not in self.__dict__:
             raise AttributeError(name)
         return getattr(self._dataset, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # A host's own attributes, which it may set for each epoch or in each worker.
+        own = name.startswith("_") or name == "choice"
+        if own or not hasattr(self._dataset, name):
+            super().__setattr__(name, value)
+        else:
+            setattr(self._dataset, name, value)

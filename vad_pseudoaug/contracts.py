@@ -11,6 +11,7 @@ from torch import Tensor
 from .extras import track
 from .items import ItemFormat, Slot, to_numpy
 from .randomness import preserved_global_rng
+from .untouched import left_as_it_was, read_item
 from .vae import ABNORMAL, NORMAL
 
 ClassRule = Callable[[Any], int]
@@ -94,7 +95,7 @@ class Sources(Sequence[Any]):
     """The real videos of one class in a host's dataset.
 
     A sequence of the features that are generated, `(N, T, D)` float32 arrays. Reading
-    leaves the global random states as they were.
+    leaves the dataset and the global random states as they were.
 
     Args:
         dataset: The host's.
@@ -124,8 +125,7 @@ class Sources(Sequence[Any]):
 
     def item(self, number: int) -> Any:
         """Return the item that holds video `number`, as the host gives it."""
-        with preserved_global_rng():
-            return self.dataset[self.indices[number]]
+        return read_item(self.dataset, self.indices[number])
 
     def read(self, number: int) -> tuple[Tensor, ItemFormat]:
         """Return all features of video `number`, `(N, T, D)`, and how they lay."""
@@ -164,7 +164,7 @@ def indices_by_class(
     if labels is not None and len(labels) != len(dataset):
         raise ValueError(f"labels: expected {len(dataset)}, got {len(labels)}")
     found: dict[int, list[int]] = {NORMAL: [], ABNORMAL: []}
-    with preserved_global_rng():
+    with preserved_global_rng(), left_as_it_was(dataset):
         # Labels that are given take no time.
         show = None if labels is None else False
         for index in track(range(len(dataset)), "labels of items", show=show):
@@ -174,9 +174,3 @@ def indices_by_class(
                 for label, _ in contract.views(dataset[index]):
                     found[label].append(index)
     return found
-
-
-def first_item(dataset: Any) -> Any:
-    """Return the first item; the global random states stay as they were."""
-    with preserved_global_rng():
-        return dataset[0]

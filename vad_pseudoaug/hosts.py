@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 import os
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from typing import Any, Literal, TypeAlias
 
 from torch.utils.data import DataLoader
@@ -20,17 +22,18 @@ from .contracts import (
     Pair,
     Sources,
     class_of_label,
-    first_item,
     indices_by_class,
 )
 from .deferred import Survey
-from .items import ItemFormat, Length, Slot, describe, detect_format
+from .features import Layout
+from .items import ItemFormat, Length, Slot, describe, detect_format, members
 from .loading import Attachment, check_attachable
 from .mixer import Mixer, TargetShare
 from .mixing import Mixing, PseudoVideoMaker
 from .pool import Pool
 from .relabelled import RelabelledDataset, find_label
 from .sampler import PseudoVideoSampler
+from .untouched import left_as_it_was, parts_of, read_item
 from .vae import ABNORMAL, CLASS_NAMES, NORMAL
 from .videos import VideoSet, check_sequence
 
@@ -39,6 +42,17 @@ logger = logging.getLogger("vad_pseudoaug")
 SamplerLike: TypeAlias = "PseudoVideoSampler | str | os.PathLike[str]"
 PerVideo: TypeAlias = "float | Literal['auto'] | None"
 Found: TypeAlias = dict[int, Sources]  # the real videos of each class
+
+
+def as_class(label: Any) -> int:
+    """Take the number of a class.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    if label not in (NORMAL, ABNORMAL):
+        raise ValueError(f"label: expected 0 (normal) or 1 (abnormal), got {label!r}")
+    return int(label)
 
 
 def load_sampler(sampler: SamplerLike) -> PseudoVideoSampler:
@@ -76,6 +90,60 @@ def find_one(dataset: Any, label: int, feature_dim: int | None, **form: Any) -> 
     """
     item_format = _look(CLASS_NAMES[label], dataset, feature_dim, **form)
     return Sources(dataset, OneClass(label, item_format), label=label)
+
+
+def find_sources(
+    own: Sources,
+    sampler: PseudoVideoSampler,
+    given: Any,
+    *,
+    slot: Slot,
+    layout: Layout | None,
+    dims: tuple[int, int] | None,
+    length: Length,
+    any_length: bool,
+) -> Sources:
+    """Find what pseudo videos are made of where the host does not have it.
+
+    Args:
+        own: The host's videos, of one class.
+        sampler: Makes the pseudo videos.
+        given: Videos of the other class: items that have the form of the host's, but
+            for the slots that they do not have, or bare features; None takes those of
+            the sampler.
+        slot: The form of the host's items, see `detect_format`; so the others.
+        layout: See there.
+        dims: See there.
+        length: See there.
+        any_length: See there.
+
+    Raises:
+        ValueError: If they have not all features that the host's items have.
+    """
+    label = 1 - own.contract.views(None)[0].label
+    size = own.read(0)[0].shape[-1]
+    if given is None and size != sampler.feature_dim:
+        raise ValueError(
+            f"sources: the sampler's own videos have {sampler.feature_dim} features, "
+            f"those that it makes, the items {size}: give real videos with all of them"
+        )
+    videos = sampler.sources(1 - label) if given is None else given
+    known = dict(members(_first_item(CLASS_NAMES[label], videos)))
+    found = find_one(
+        videos,
+        label,
+        sampler.feature_dim,
+        slot=slot if slot in known else None,
+        layout=None if isinstance(videos, VideoSet) else layout,
+        dims=dims,
+        length=length if length == "nonzero" or length in known else None,
+        any_length=any_length,
+    )
+    if (got := found.read(0)[0].shape[-1]) != size:
+        raise ValueError(
+            f"sources: expected videos of feature size {size} as the items, got {got}"
+        )
+    return found
 
 
 def find_twins(
@@ -130,8 +198,13 @@ def find_mixed(
     length: Length = "nonzero",
     **form: Any,
 ) -> Found:
-    """Find the videos of a dataset of both classes, told by a member of the items."""
+    """Find the videos of a dataset of both classes, told by a member of the items.
+
+    Raises:
+        ValueError: If the items have no such member.
+    """
     item_format = _look("training", dataset, feature_dim, length=length, **form)
+    _check_label_slot(read_item(dataset, 0), label_slot, item_format.slot)
     contract = Labelled(item_format, label_slot, class_of)
     indices = indices_by_class(dataset, contract, labels, class_of)
     logger.info(
@@ -141,6 +214,21 @@ def find_mixed(
         label: Sources(dataset, contract, label=label, indices=indices[label])
         for label in (NORMAL, ABNORMAL)
     }
+
+
+def _check_label_slot(item: Any, label_slot: Slot, features: Slot) -> None:
+    others = [slot for slot, _ in members(item) if slot != features]
+    if not others:
+        raise ValueError(
+            f"expected items with a label beside the features, got {describe(item)}"
+        )
+    try:
+        item[label_slot]
+    except (IndexError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"label_slot={label_slot!r}: there is no such member in an item "
+            f"{describe(item)}; pass label_slot=, one of {others}"
+        ) from error
 
 
 def find_pairs(
@@ -192,8 +280,8 @@ def wrap_found(
             for label, own in found.items()
         }
     else:
-        per_video = sampler.recipe.per_video if per_video is None else per_video
-        rates = {label: per_video * sampler.recipe.rate(label) for label in found}
+        number = _number_per_video(per_video, sampler)
+        rates = {label: number * sampler.recipe.rate(label) for label in found}
     normal, abnormal = found[NORMAL], found[ABNORMAL]
     if normal.dataset is abnormal.dataset:
         groups: list[dict[int, Sources]] = [found]
@@ -256,7 +344,7 @@ def wrap_normal(
         abnormal_label=abnormal_label,
         like=empty,
     )
-    per_video = sampler.recipe.per_video if per_video is None else per_video
+    number = _number_per_video(per_video, sampler)
     options: dict[str, Any] = {"seed": seed, "pool_bytes": pool_bytes}
     return [
         AppendedDataset(
@@ -272,11 +360,28 @@ def wrap_normal(
             contract,
             maker,
             templates={ABNORMAL: normal.indices},
-            per_video={ABNORMAL: per_video},
+            per_video={ABNORMAL: number},
             alone=True,
             **options,
         ),
     ]
+
+
+def _number_per_video(
+    per_video: float | str | None, sampler: PseudoVideoSampler
+) -> float:
+    """Take the number of pseudo videos per real one; None is the recipe's.
+
+    Raises:
+        ValueError: If it is no finite number >= 0.
+    """
+    if per_video is None:
+        return sampler.recipe.per_video
+    if not isinstance(per_video, Real) or not 0 <= per_video < math.inf:
+        raise ValueError(
+            f"per_video: expected a number >= 0, 'auto' or None, got {per_video!r}"
+        )
+    return float(per_video)
 
 
 def attach_found(
@@ -347,11 +452,12 @@ def _settle(
     """Choose p, where it is open, by the host's training videos."""
     if not mixing.is_open:
         return mixing, None
-    normal, abnormal = (
-        VideoSet(found[label], name=name) if label in found else None
-        for label, name in CLASS_NAMES.items()
-    )
-    return settle(mixing, sampler, normal, abnormal)
+    with left_as_it_was(*(sources.dataset for sources in found.values())):
+        normal, abnormal = (
+            VideoSet(found[label], name=name) if label in found else None
+            for label, name in CLASS_NAMES.items()
+        )
+        return settle(mixing, sampler, normal, abnormal)
 
 
 def _made(contracts: Sequence[Contract]) -> set[int]:
@@ -392,14 +498,7 @@ def _maker(
 
 def _look(name: str, dataset: Any, feature_dim: int | None, **form: Any) -> ItemFormat:
     """Find out how the items look, and say so once."""
-    check_sequence(dataset, name=f"{name} videos")
-    if len(dataset) == 0:
-        raise ValueError(f"{name} videos: the dataset is empty")
-    if getattr(dataset, "test_mode", False):
-        raise ValueError(
-            f"{name}: the dataset is in test mode; pseudo videos are for training only"
-        )
-    item = first_item(dataset)
+    item = _first_item(name, dataset)
     try:
         item_format = detect_format(item, feature_dim=feature_dim, **form)
         item_format.read(item, name="item 0")
@@ -407,3 +506,21 @@ def _look(name: str, dataset: Any, feature_dim: int | None, **form: Any) -> Item
         raise type(error)(f"{name} videos: {error}") from error
     logger.info("%s videos: %s, read as %s", name, describe(item), item_format)
     return item_format
+
+
+def _first_item(name: str, dataset: Any) -> Any:
+    """Return the first item of a dataset that pseudo videos may be mixed into."""
+    check_sequence(dataset, name=f"{name} videos")
+    if len(dataset) == 0:
+        raise ValueError(f"{name} videos: the dataset is empty")
+    parts = parts_of(dataset)
+    if any(getattr(part, "test_mode", False) for part in parts):
+        raise ValueError(
+            f"{name}: the dataset is in test mode; pseudo videos are for training only"
+        )
+    if any(isinstance(part, AppendedDataset) and part.is_mixed for part in parts):
+        raise ValueError(
+            f"{name} videos: pseudo videos are appended to the dataset already, and "
+            "would be taken for real ones: give it as it was before wrap"
+        )
+    return read_item(dataset, 0)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from numbers import Real
 from typing import Any, Literal, NamedTuple, TypeAlias, TypedDict
 
 import torch
@@ -97,8 +98,9 @@ class Mixing:
         for name, value in (("p", self.p), ("ratio", self.ratio)):
             if value is None or (name == "p" and value == "auto"):
                 continue
-            if not isinstance(value, int | float) or not 0 <= value <= 1:
+            if not isinstance(value, Real) or not 0 <= value <= 1:
                 raise ValueError(f"{name}: expected a value in [0, 1], got {value!r}")
+            object.__setattr__(self, name, float(value))  # of numpy's, say
         if self.p is not None and self.ratio is not None:
             raise ValueError(
                 f"p and ratio: expected one of them, got {self.p} and {self.ratio}"

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from .contracts import class_of_label
 from .items import Slot, describe, members, with_members
-from .randomness import preserved_global_rng
+from .untouched import read_item
 from .vae import NORMAL
 
 USUAL_SLOTS = (1, "label")
@@ -48,8 +48,7 @@ class RelabelledDataset(Dataset[Any]):
     ):
         self._dataset = dataset
         self._like = dataset if like is None else like
-        with preserved_global_rng():
-            item = dataset[0]
+        item = read_item(dataset, 0)
         self._slot = find_label(item, beside) if label_slot is None else label_slot
         self._abnormal = abnormal_label
         self._relabel(item)

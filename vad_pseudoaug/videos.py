@@ -24,7 +24,7 @@ from .features import (
 )
 from .items import copied, detect_format
 from .pooling import blocks, to_segments
-from .randomness import preserved_global_rng
+from .untouched import read_item
 
 Rows: TypeAlias = "NDArray[np.int64] | slice"
 VideoSource: TypeAlias = "VideoSet | str | os.PathLike[str] | Sequence[Any] | Any"
@@ -129,9 +129,8 @@ class VideoSet(Sequence[NDArray[np.float32]]):
         title = self.title(index)
         if isinstance(self._source, list | tuple):
             item = self._source[index]
-        else:  # a host's dataset may draw from the global random states
-            with preserved_global_rng():
-                item = self._source[index]
+        else:  # a host's dataset
+            item = read_item(self._source, index)
         if isinstance(item, str | os.PathLike):
             return open_features(item, layout=self.layout, key=self.key)
         if isinstance(item, np.ndarray | Tensor):
