@@ -109,6 +109,24 @@ def test_a_dataset_that_opens_its_file_when_read_is_left_closed(
         assert pickle.dumps(dataset) == was
 
 
+def test_a_fit_and_a_pool_open_each_file_once(path):
+    pair = [Lazy(path, 0.0), Lazy(path, 1.0)]
+    small = {"hidden_dims": (8,), "latent_dim": 2, "epochs": 2, "baseline_epochs": 2}
+    sampler = PseudoVideoSampler.fit(*pair, recipe="paper", threshold=0.0, **small)
+    # The first item of each to see what it is, and all of them for all epochs.
+    assert [len(dataset.times) for dataset in pair] == [2, 2]
+    loaders = [DataLoader(own, batch_size=4) for own in pair]
+    mil.attach(*loaders, sampler, p=0.5)
+    looks = [len(dataset.times) for dataset in pair]
+    for dataset in pair:
+        assert dataset.file is None
+    loaders[0]._get_iterator()
+    loaders[0].collate_fn.next_epoch()  # fills the pool
+    assert all(len(d.times) <= n + 2 for d, n in zip(pair, looks, strict=True))
+    for dataset in pair:
+        assert dataset.file is None
+
+
 @pytest.mark.parametrize(
     "around",
     [

@@ -58,14 +58,17 @@ class Mixing:
         ratio: Share of the videos of each batch that is replaced, rounded, in place
             of `p`, and likewise times the rate of the class; which ones is random.
         seed: Seed of which videos are replaced, of their sources, and of the pseudo
-            videos. The number of workers has no influence.
+            videos. The number of workers has no influence. A video that comes several
+            times in an epoch (sampling with replacement, an endless sampler) is drawn
+            anew each time.
         enabled: Whether to start at once; `Attachment.enabled` switches later.
         start_after: Warm-up: nothing is replaced in the first batches or epochs.
-        start_unit: What `start_after` counts: "steps" are batches of the loader,
-            "epochs" calls of `iter(loader)`.
+        start_unit: What `start_after` counts: "steps" are batches that were taken of
+            the loader, "epochs" iterations over it.
         give_mask: Add `pseudo_mask` to the items, bool `(T,)`: True where a segment
-            was generated. Tuples get one member more at the end, dictionaries the key
-            "pseudo_mask"; the host must expect it.
+            was generated. Tuples and lists get one member more at the end,
+            dictionaries and NamedTuples one named "pseudo_mask"; the host must expect
+            it.
         allow_single: Allow a loader with batches of one video, which is refused
             otherwise because test loaders look so.
         pool: Where pseudo videos are kept that are made once, at the first iteration,

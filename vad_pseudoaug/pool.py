@@ -25,6 +25,7 @@ from .items import ItemFormat
 from .mixing import Made, Mixing, PseudoVideoMaker
 from .randomness import make_generator
 from .repeatable import one_thread, seeded_global_rng
+from .untouched import left_as_it_was
 from .vae import CLASS_NAMES
 
 logger = logging.getLogger("vad_pseudoaug")
@@ -141,9 +142,11 @@ class Pool:
         ]
         jobs = (self._jobs(label, number, epoch) for label, number in sources)
         start = time.perf_counter()
-        run_all(jobs, len(sources), "pool of pseudo videos")
-        for survey in self.surveys:
-            survey.finish(self._seed)
+        read = [sources.dataset for sources in self._maker.sources.values()]
+        with left_as_it_was(*read, *(survey.dataset for survey in self.surveys)):
+            run_all(jobs, len(sources), "pool of pseudo videos")
+            for survey in self.surveys:
+                survey.finish(self._seed)
         seconds = time.perf_counter() - start
         plan, size = self.plan, self.plan.capacity * self.plan.entry_bytes / 1e6
         logger.info(

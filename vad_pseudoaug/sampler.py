@@ -45,6 +45,7 @@ from .randomness import make_generator
 from .recipe import Recipe
 from .refreshing import Refreshed, refresh
 from .training import History, check_state
+from .untouched import left_as_it_was
 from .vae import ABNORMAL, CLASS_NAMES, NORMAL, MultiTaskVAE, split_tensors
 from .videos import VideoSet, VideoSource
 
@@ -485,38 +486,39 @@ class PseudoVideoSampler(SnippetMaker):
                     if not overwrite:
                         raise
                     state_path.unlink()
-        fitted = fit_vae(
-            normal,
-            abnormal,
-            chosen,
-            scores=scores,
-            seed=seed,
-            device=device,
-            state_path=state_path,
-            progress=progress,
-            processes=processes,
-        )
-        if fitted is None:  # in processes other than the first
-            assert processes is not None
-            assert folder is not None
-            processes.wait()
-            return cls.from_pretrained(
-                folder, normal=normal, abnormal=abnormal, device=device
+        with left_as_it_was(normal, abnormal):
+            fitted = fit_vae(
+                normal,
+                abnormal,
+                chosen,
+                scores=scores,
+                seed=seed,
+                device=device,
+                state_path=state_path,
+                progress=progress,
+                processes=processes,
             )
-        sampler = cls._of_fitted(
-            fitted,
-            recipe=chosen,
-            normal=normal,
-            abnormal=abnormal,
-            seed=seed,
-            progress=progress,
-        )
-        if folder is not None and state_path is not None:
-            sampler.save_pretrained(folder)
-            state_path.unlink(missing_ok=True)
-        if processes is not None:
-            processes.wait()
-        return sampler
+            if fitted is None:  # in processes other than the first
+                assert processes is not None
+                assert folder is not None
+                processes.wait()
+                return cls.from_pretrained(
+                    folder, normal=normal, abnormal=abnormal, device=device
+                )
+            sampler = cls._of_fitted(
+                fitted,
+                recipe=chosen,
+                normal=normal,
+                abnormal=abnormal,
+                seed=seed,
+                progress=progress,
+            )
+            if folder is not None and state_path is not None:
+                sampler.save_pretrained(folder)
+                state_path.unlink(missing_ok=True)
+            if processes is not None:
+                processes.wait()
+            return sampler
 
     @classmethod
     def _of_fitted(
