@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / ".lowest"
 OF_NO_USE = shutil.ignore_patterns(".*", "build", "dist", "site", "demo", "*.egg-info")
 TOOLS = ("pytest>=8.0", "hypothesis>=6.80")
-# Tests of the core alone: the others need the extras.
+# Tests of the core and of what leans on torch's loaders: others need the extras.
 TESTS = (
     "features",
     "pooling",
@@ -31,6 +31,9 @@ TESTS = (
     "training",
     "codes",
     "sampler",
+    "iterations",
+    "host_datasets",
+    "rtfm_adapter",
 )
 
 
