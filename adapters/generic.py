@@ -73,17 +73,8 @@ def wrap(
         any_length: Items may differ in length: see `items.ItemFormat`.
     """
     sampler, label = load_sampler(sampler), as_class(label)
-    found = _find(
-        dataset,
-        sampler,
-        label,
-        sources,
-        slot=slot,
-        layout=layout,
-        dims=dims,
-        length=length,
-        any_length=any_length,
-    )
+    form = {"layout": layout, "dims": dims, "length": length, "any_length": any_length}
+    found = _find(dataset, sampler, label, sources, slot=slot, **form)
     return wrap_found(
         found, sampler, per_video=per_video, seed=seed, pool_bytes=pool_bytes
     )[label]
@@ -118,17 +109,9 @@ def attach(
         **options: `p`, `ratio`, `seed`, ...; see `vad_pseudoaug.mixing.Mixing`.
     """
     sampler, label, mixing = load_sampler(sampler), as_class(label), Mixing(**options)
-    found = _find(
-        dataset_of(loader),
-        sampler,
-        label,
-        sources,
-        slot=slot,
-        layout=layout,
-        dims=dims,
-        length=length,
-        any_length=any_length,
-    )
+    form = {"layout": layout, "dims": dims, "length": length, "any_length": any_length}
+    dataset = dataset_of(loader)
+    found = _find(dataset, sampler, label, sources, slot=slot, **form)
     return attach_found([(loader, found[label].contract)], found, sampler, mixing)
 
 

@@ -217,7 +217,6 @@ class PseudoVideos:
             # A copy that Lightning made of an attached loader, for several processes.
             if isinstance(loader.collate_fn, Mixer):
                 Attachment([loader]).detach()
-        self._epochs_done = epochs_done
         self._mix(loaders)
 
     @torch.no_grad()

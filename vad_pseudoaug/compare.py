@@ -23,7 +23,7 @@ import warnings
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -87,6 +87,10 @@ class Comparison:
         for host in self.hosts:
             find_host(host)
         Recipe.named(**self.choices)
+
+    def choices_of(self, arm: Arm) -> dict[str, Any]:
+        """Return all choices of the recipe for an arm; its own go before."""
+        return {**self.choices, **arm.choices}
 
     @property
     def seeds(self) -> range:
@@ -292,7 +296,7 @@ def _open_jobs(comparison: Comparison, folder: Path) -> list[_Job]:
                 if not _is_done(folder, host, arm, seed)
             ]
             if hosts:
-                key = what_it_learns(arm, {**comparison.choices, **arm.choices})
+                key = what_it_learns(arm, comparison.choices_of(arm))
                 groups.setdefault(key, []).append((arm, hosts))
         jobs += [_Job(comparison, folder, seed, arms) for arms in groups.values()]
     return jobs
@@ -327,13 +331,12 @@ def _do(job: _Job) -> None:
     training = Training(
         normal,
         abnormal,
-        recipe=Recipe.named(**{**job.comparison.choices, **first.choices}),
+        recipe=Recipe.named(**job.comparison.choices_of(first)),
         seed=job.seed,
         progress=False,
     )
     for arm, hosts in job.arms:
-        choices = {**job.comparison.choices, **arm.choices}
-        arm_with_all = Arm(arm.name, arm.kind, arm.per_video, choices)
+        arm_with_all = replace(arm, choices=job.comparison.choices_of(arm))
         # The arm "auto" tries the host, so that each host has videos of its own.
         groups = [[host] for host in hosts] if arm.kind == "auto" else [hosts]
         for group in groups:
