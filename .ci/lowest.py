@@ -2,7 +2,8 @@
 
 For each of the four, the lowest bound of pyproject.toml is asked for; where there is no
 such wheel for this Python, pip takes the next one that there is. What was taken is
-printed. `--torch 2.13.0` names another torch: the oldest brings gigabytes for GPUs.
+printed. `--torch 2.13.0` names another torch: the oldest brings gigabytes for GPUs, and
+where the disk has no room for them, the torch of constraints.txt is taken, and said.
 Packages and a copy of the sources are put into a folder that is removed afterwards, so
 that other builds may run beside.
 """
@@ -10,6 +11,7 @@ that other builds may run beside.
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shutil
 import subprocess
@@ -21,6 +23,8 @@ ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / ".lowest"
 OF_NO_USE = shutil.ignore_patterns(".*", "build", "dist", "site", "demo", "*.egg-info")
 TOOLS = ("pytest>=8.0", "hypothesis>=6.80")
+# The oldest torch with what it brings takes 7.7 GB while it is installed.
+ROOM = 10 * 10**9
 # Tests of the core and of what leans on torch's loaders: others need the extras.
 TESTS = (
     "features",
@@ -78,8 +82,24 @@ def main() -> int:
         shutil.rmtree(FOLDER, ignore_errors=True)
 
 
+def pinned_torch() -> str:
+    """Return the torch of constraints.txt."""
+    [version] = re.findall(
+        r"^torch==([\d.]+)$", (ROOT / "constraints.txt").read_text(), re.M
+    )
+    return version
+
+
 def run(torch: str | None) -> int:
     """Install what is oldest, and test with it; return the exit code of the tests."""
+    free = shutil.disk_usage(ROOT).free
+    if torch is None and free < ROOM:
+        torch = pinned_torch()
+        print(
+            f"the oldest torch takes up to {ROOM / 1e9:.0f} GB of disk, and "
+            f"{free / 1e9:.1f} are free: torch {torch} in its place",
+            flush=True,
+        )
     venv.create(FOLDER / "venv", clear=True, with_pip=True)
     python = FOLDER / "venv" / "bin" / "python"
     chosen = {
@@ -88,8 +108,10 @@ def run(torch: str | None) -> int:
     }
     pins = [f"{package}=={version}" for package, version in chosen.items()]
     print("testing with", *pins, flush=True)
-    pip = [str(python), "-m", "pip", "install", "--quiet"]
-    subprocess.run([*pip, *pins, *TOOLS], check=True)
+    # Nothing is kept: a cache would be as large again as what is downloaded.
+    pip = [str(python), "-m", "pip", "install", "--quiet", "--no-cache-dir"]
+    here = {**os.environ, "TMPDIR": str(FOLDER)}  # /tmp may be small, or memory
+    subprocess.run([*pip, *pins, *TOOLS], check=True, env=here)
     sources = FOLDER / "sources"
     shutil.copytree(ROOT, sources, ignore=OF_NO_USE)
     subprocess.run([*pip, "--no-deps", "-e", str(sources)], check=True)
