@@ -23,7 +23,8 @@ ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / ".lowest"
 OF_NO_USE = shutil.ignore_patterns(".*", "build", "dist", "site", "demo", "*.egg-info")
 TOOLS = ("pytest>=8.0", "hypothesis>=6.80")
-# The oldest torch with what it brings takes 7.7 GB while it is installed.
+# Bytes of disk: the oldest torch with what it brings takes 7.7 GB while it is
+# installed, and other builds run beside.
 ROOM = 10 * 10**9
 # Tests of the core and of what leans on torch's loaders: others need the extras.
 TESTS = (
@@ -96,7 +97,7 @@ def run(torch: str | None) -> int:
     if torch is None and free < ROOM:
         torch = pinned_torch()
         print(
-            f"the oldest torch takes up to {ROOM / 1e9:.0f} GB of disk, and "
+            f"the oldest torch wants {ROOM / 1e9:.0f} GB of disk, and "
             f"{free / 1e9:.1f} are free: torch {torch} in its place",
             flush=True,
         )
@@ -108,7 +109,7 @@ def run(torch: str | None) -> int:
     }
     pins = [f"{package}=={version}" for package, version in chosen.items()]
     print("testing with", *pins, flush=True)
-    # Nothing is kept: a cache would be as large again as what is downloaded.
+    # The folder is removed, and nothing else is kept: it is gigabytes.
     pip = [str(python), "-m", "pip", "install", "--quiet", "--no-cache-dir"]
     here = {**os.environ, "TMPDIR": str(FOLDER)}  # /tmp may be small, or memory
     subprocess.run([*pip, *pins, *TOOLS], check=True, env=here)
