@@ -3,6 +3,7 @@
     python benchmarks/ablation_gates.py                     # UCSD Ped2, as a table
     python benchmarks/ablation_gates.py --data synthetic
     python benchmarks/ablation_gates.py --data FOLDER --standardise --json
+    python benchmarks/ablation_gates.py --arms robust --whole   # every gate
 
 Each recipe is fitted on half of the training videos and judged on the others, once. The
 table has the figures of pseudo abnormal videos, with what real ones have in brackets,
@@ -24,6 +25,7 @@ from vad_pseudoaug.check import Check, check_sampler
 from vad_pseudoaug.data import ped2
 from vad_pseudoaug.experiments import ablation
 from vad_pseudoaug.protocol import read_folder
+from vad_pseudoaug.report import format_gates
 from vad_pseudoaug.synthetic import synthetic_set
 from vad_pseudoaug.videos import as_pair
 
@@ -47,7 +49,9 @@ def main() -> None:
     parser.add_argument("--standardise", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--arms", nargs="+", help="some of them")
-    parser.add_argument("--json", action="store_true")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--whole", action="store_true", help="print every gate")
+    form.add_argument("--json", action="store_true")
     options = parser.parse_args()
     videos = read(options.data, options.seed, standardise=options.standardise)
     training, held_out = halve(*videos, options.seed)
@@ -61,8 +65,11 @@ def main() -> None:
     for name, recipe in recipes.items():
         if options.arms and name not in options.arms:
             continue
-        found[name] = figures(check(training, held_out, recipe))
-        if not options.json:
+        judged = check(training, held_out, recipe)
+        found[name] = figures(judged)
+        if options.whole:
+            print(f"{name}\n\n{format_gates(judged)}\n", flush=True)
+        elif not options.json:
             if len(found) == 1:
                 print(f"{'recipe':<18}" + "".join(f"{c:>13}" for c in COLUMNS.values()))
             print(row(name, found[name]), flush=True)

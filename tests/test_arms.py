@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from vad_pseudoaug import Recipe, VideoSet
+from vad_pseudoaug import PseudoVideoSampler, Recipe, VideoSet
 from vad_pseudoaug.arms import KINDS, Arm, Training, make_extra
 from vad_pseudoaug.features import to_segments
 from vad_pseudoaug.recipe import RECIPES
@@ -36,14 +36,14 @@ def train(videos, choices):
     for video in abnormal:
         video[:, ::3] -= 0.5
 
-    def prepare(*, seed=0, shift=0.0, host=None, **changes):
+    def prepare(*, seed=0, shift=0.0, hosts=None, **changes):
         return Training(
             VideoSet([video + np.float32(shift) for video in normal]),
             VideoSet([video + np.float32(shift) for video in abnormal]),
             recipe=Recipe.named(**{**choices, **changes}),
             seed=seed,
             progress=False,
-            train=host,
+            hosts=hosts,
         )
 
     return prepare
@@ -310,12 +310,36 @@ class Poisoned:
 @pytest.mark.parametrize("helps", [False, True])
 def test_auto_adds_what_training_videos_speak_for(train, choices, helps):
     host = Poisoned(helps=helps)
-    made = make_extra(Arm("auto", "auto", None, choices), train(host=host))
+    arm = Arm("auto", "auto", None, choices)
+    made = make_extra(arm, train(hosts={"mine": host}))
     assert len(made.normal) == 0
     # A share of 1/4 of all abnormal videos; 1/2 gains no more.
     assert len(made.abnormal) == (2 if helps else 0)
     assert all(np.isfinite(video).all() for video in made.abnormal)
     assert len(host.seen) == 9  # three parts: none, 1/4 and 1/2
+
+
+def test_auto_chooses_for_each_host_by_the_same_fits(train, choices, monkeypatch):
+    fits = []
+
+    def fit(*arguments, **options):
+        fits.append(len(arguments[0]))
+        return real(*arguments, **options)
+
+    real = PseudoVideoSampler.fit
+    monkeypatch.setattr(PseudoVideoSampler, "fit", fit)
+    hosts = {"harmed": Poisoned(helps=False), "helped": Poisoned(helps=True)}
+    training = train(hosts=hosts)
+    arm = Arm("auto", "auto", None, choices)
+    assert len(make_extra(arm, training).abnormal) == 0
+    assert len(fits) == 3  # without each part
+    training.host = "helped"
+    together = make_extra(arm, training).abnormal
+    assert len(fits) == 4  # on all videos, of which pseudo videos are made
+    assert training.choice(arm).p == 0.25
+    alone = make_extra(arm, train(hosts={"helped": Poisoned(helps=True)})).abnormal
+    for one, other in zip(together, alone, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_choices_of_an_arm_are_those_of_its_recipe(train, choices):

@@ -89,7 +89,7 @@ def test_trying_leaves_the_hosts_random_states_alone(sampler, monkeypatch, caplo
     quick = {"baseline_epochs": 20, "baseline_hidden_dims": (8,), "baseline_lr": 0.01}
     sampler.recipe = type(sampler.recipe).named(**small, **quick)
     monkeypatch.setattr(
-        auto, "_train_baseline", lambda *a, **kw: lambda v: v.mean(axis=(0, 2))
+        auto, "train_baseline", lambda *a, **kw: lambda v: v.mean(axis=(0, 2))
     )
     pair = loaders()
     for loader in pair:

@@ -163,11 +163,11 @@ def test_the_built_in_host_is_tried_where_none_is_given(many_videos):
         return lambda video: video.mean(axis=(0, 2))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(auto, "_train_baseline", train)
+        patch.setattr(auto, "train_baseline", train)
         choose_p(*many_videos, progress=False, parts=2, tried=(0.5,), **QUICK)
     assert len(trained) == 4
     few = [VideoSet(own[:4]) for own in many_videos]
-    assert separation(auto._train_baseline(*few, 0), *few) > 0.9
+    assert separation(auto.train_baseline(*few, 0), *few) > 0.9
 
 
 def test_a_recipe_of_normal_videos_alone_can_be_tried(many_videos):

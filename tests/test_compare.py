@@ -129,6 +129,37 @@ def test_arms_that_learn_the_same_learn_it_once(tmp_path, monkeypatch):
     assert files(tmp_path / "alone") == files(tmp_path / "together")
 
 
+def test_a_host_that_is_tried_beside_another_chooses_as_alone(tmp_path):
+    small = {"epochs": 1, "hidden_dims": (4,), "latent_dim": 2, "folds": 2}
+    small |= {"baseline_epochs": 2, "normal_quantile": 0.5, "steps_per_epoch": 2}
+    hosts = (MEANS, "hosts.means:train_nothing")
+    both = comparison(
+        arms=[ARMS[0], Arm("auto", "auto")], hosts=hosts, num_seeds=2, choices=small
+    )
+    run_comparison(both, tmp_path / "together")
+    for host in hosts:
+        run_comparison(replace(both, hosts=(host,)), tmp_path / "alone")
+    assert files(tmp_path / "alone") == files(tmp_path / "together")
+
+    def reasons(folder):
+        paths = sorted((tmp_path / folder / "runs").rglob("*.json"))
+        return {(p.parts[-3:]): json.loads(p.read_text())["reason"] for p in paths}
+
+    found = reasons("together")
+    assert found == reasons("alone")
+    for (_, arm, _), reason in found.items():
+        if arm == "none":
+            assert reason is None
+        else:
+            assert "chosen on held-out training videos" in reason
+    # What this host does is the same with any videos: none are mixed in.
+    assert all(
+        reason.startswith("p=0 chosen") and "p=0.5: +0.0 +- 0.0" in reason
+        for (host, arm, _), reason in found.items()
+        if "nothing" in host and arm == "auto"
+    )
+
+
 def test_seeds_may_count_from_another(done, tmp_path):
     _, runs = done
     later = comparison(first_seed=1, num_seeds=2)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from .auto import Train, choose_p, count_mixed
+from .auto import Choice, Train, choose_for_hosts, count_mixed, train_baseline
 from .baseline import Baseline
 from .extras import require
 from .features import to_segments
@@ -64,6 +64,11 @@ class Arm:
         object.__setattr__(self, "per_video", per_video)
         object.__setattr__(self, "choices", choices)
 
+    @property
+    def tries_hosts(self) -> bool:
+        """Whether it makes videos for one host, which is tried before."""
+        return self.kind == "auto"
+
 
 class Extra(NamedTuple):
     """Videos to add to the normal and to the abnormal training videos."""
@@ -111,8 +116,12 @@ class Training:
             a video they replace.
         seed: Seed of everything that an arm draws.
         progress: Show bars.
-        train: The host that is to be trained, for arms that try it; see `choose_p`.
-            May be set anew.
+        hosts: Those that are to be trained, for arms that try them; see `choose_p`.
+            None takes the built-in baseline.
+
+    Attributes:
+        host: Name of the one that videos are made for, at first the first one. May be
+            set anew.
     """
 
     def __init__(
@@ -123,13 +132,15 @@ class Training:
         recipe: Recipe,
         seed: int,
         progress: bool | None = None,
-        train: Train | None = None,
+        hosts: Mapping[str, Train] | None = None,
     ):
         self.sets = {NORMAL: normal, ABNORMAL: abnormal}
         self.recipe = recipe
         self.seed = seed
         self.progress = progress
-        self.train = train
+        self.hosts = dict(hosts or {"baseline": train_baseline})
+        self.host = next(iter(self.hosts))
+        self._choices: dict[Recipe, dict[str, Choice]] = {}
         self._samplers: dict[Hashable, PseudoVideoSampler] = {}
 
     def rng(self, label: int, number: int) -> np.random.Generator:
@@ -165,6 +176,20 @@ class Training:
         )
         self._samplers[key] = sampler
         return sampler
+
+    def choice(self, arm: Arm) -> Choice:
+        """Choose how many videos the host takes, for an arm that tries hosts."""
+        recipe = _recipe_of_auto(arm)
+        if recipe not in self._choices:  # all hosts at once: samplers are fitted once
+            self._choices[recipe] = choose_for_hosts(
+                self.sets[NORMAL],
+                self.sets[ABNORMAL],
+                self.hosts,
+                recipe=recipe,
+                seed=self.seed,
+                progress=self.progress,
+            )
+        return self._choices[recipe][self.host]
 
     @cached_property
     def places(self) -> dict[int, NDArray[np.int64]]:
@@ -397,22 +422,19 @@ def _recipe(training: Training, arm: Arm) -> Makers:
 
 def _auto(training: Training, arm: Arm) -> Makers:
     """Pseudo videos of the recipe "robust", as many as training videos speak for."""
-    choice = choose_p(
-        training.sets[NORMAL],
-        training.sets[ABNORMAL],
-        train=training.train,
-        seed=training.seed,
-        progress=training.progress,
-        **arm.choices,
-    )
-    if not choice.p:
+    p = training.choice(arm).p
+    if not p:
         return {}
-    sampler = training.sampler(Recipe.named("robust", **arm.choices))
+    sampler = training.sampler(_recipe_of_auto(arm))
     counts = {
-        label: count_mixed(len(videos), choice.p * sampler.recipe.rate(label))
+        label: count_mixed(len(videos), p * sampler.recipe.rate(label))
         for label, videos in training.sets.items()
     }
     return _pseudo(training, sampler, counts)
+
+
+def _recipe_of_auto(arm: Arm) -> Recipe:
+    return Recipe.named("robust", **arm.choices)
 
 
 def _pseudo(

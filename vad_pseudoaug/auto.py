@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
@@ -115,6 +115,55 @@ def choose_p(
     Raises:
         ValueError: If there are too few videos to leave some out.
     """
+    host = train or partial(train_baseline, device=device)
+    chosen = choose_for_hosts(
+        normal,
+        abnormal,
+        {"": host},
+        recipe=Recipe.named(recipe, **choices),
+        tried=tried,
+        parts=parts,
+        max_videos=max_videos,
+        seed=seed,
+        device=device,
+        progress=progress,
+    )
+    return chosen[""]
+
+
+def choose_for_hosts(
+    normal: VideoSource,
+    abnormal: VideoSource,
+    hosts: Mapping[str, Train],
+    *,
+    recipe: Recipe,
+    tried: Sequence[float] = TRIED,
+    parts: int = PARTS,
+    max_videos: int = MAX_VIDEOS,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    progress: bool | None = None,
+) -> dict[str, Choice]:
+    """Choose for several hosts at once, see `choose_p`: samplers are fitted once.
+
+    Args:
+        normal: Normal training videos.
+        abnormal: Abnormal ones.
+        hosts: By any names.
+        recipe: Of the sampler.
+        tried: As for `choose_p`, and so are the others.
+        parts: Number of parts.
+        max_videos: Of a class.
+        seed: Of the parts, samplers and hosts.
+        device: Where samplers are trained.
+        progress: Show bars.
+
+    Returns:
+        For each host what `choose_p` would choose for it alone.
+
+    Raises:
+        ValueError: If there are too few videos to leave some out.
+    """
     sets = [
         _some(videos, max_videos, generator=make_generator(seed, 9, label))
         for label, videos in enumerate(as_pair(normal, abnormal))
@@ -126,40 +175,51 @@ def choose_p(
         )
     if not tried or not all(0 < p < 1 for p in tried):
         raise ValueError(f"tried: expected values in (0, 1), got {tried}")
-    chosen = Recipe.named(recipe, **choices)
-    train = train or partial(_train_baseline, device=device)
-    gains: dict[float, list[float]] = {p: [] for p in tried}
+    gains: dict[str, dict[float, list[float]]] = {
+        name: {p: [] for p in tried} for name in hosts
+    }
     failed = ""
-    count = parts * (1 + len(tried))
+    count = parts * (1 + len(tried)) * len(hosts)
     title = f"trying p: {parts} samplers and {count} detectors"
     with progress_bar(parts + count, title, show=progress) as step:
         for part, (kept, left_out) in enumerate(leave_out(sets, parts, seed=seed)):
             try:
                 sampler = PseudoVideoSampler.fit(
                     kept[NORMAL],
-                    kept[ABNORMAL] if chosen.learns_abnormal else None,
-                    recipe=chosen,
+                    kept[ABNORMAL] if recipe.learns_abnormal else None,
+                    recipe=recipe,
                     seed=seed,
                     device=device,
                     progress=progress,
                 )
             except (NothingToLearnError, FloatingPointError) as error:
-                failed, gains = f"without part {part + 1} of {parts}, {error}", {}
+                failed = f"without part {part + 1} of {parts}, {error}"
                 break
             step()
-            alone = separation(train(kept[NORMAL], kept[ABNORMAL], seed), *left_out)
-            step()
-            for p in tried:
-                mixed = mix_in(kept[NORMAL], kept[ABNORMAL], sampler, p, seed=seed)
-                gains[p].append(separation(train(*mixed, seed), *left_out) - alone)
+            for name, train in hosts.items():
+                alone = separation(train(kept[NORMAL], kept[ABNORMAL], seed), *left_out)
                 step()
+                for p in tried:
+                    mixed = mix_in(kept[NORMAL], kept[ABNORMAL], sampler, p, seed=seed)
+                    with_p = separation(train(*mixed, seed), *left_out)
+                    gains[name][p].append(with_p - alone)
+                    step()
+    choices = {
+        name: _choose({} if failed else own, failed) for name, own in gains.items()
+    }
+    for name, choice in choices.items():
+        logger.info("%s%s", f"{name}: " if name else "", choice.reason)
+    return choices
+
+
+def _choose(gains: Mapping[float, Sequence[float]], failed: str) -> Choice:
+    """Take the p of the largest mean gain that is clear of its own error, else 0."""
     found = {p: np.array(own) for p, own in gains.items()}
     choice = Choice(0.0, found, failed)
     clear = [p for p, (gain, error) in choice.summary().items() if gain > error]
-    if clear:
-        choice = choice._replace(p=max(clear, key=lambda p: found[p].mean()))
-    logger.info("%s", choice.reason)
-    return choice
+    if not clear:
+        return choice
+    return choice._replace(p=max(clear, key=lambda p: found[p].mean()))
 
 
 def leave_out(
@@ -297,7 +357,7 @@ def separation(score: Score, normal: VideoSet, abnormal: VideoSet) -> float:
     return roc_auc(labels, scores)
 
 
-def _train_baseline(
+def train_baseline(
     normal: Any, abnormal: Any, seed: int, *, device: torch.device | str = "cpu"
 ) -> Score:
     """Train the built-in baseline as a MIL host does: its highest segments count."""

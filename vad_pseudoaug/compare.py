@@ -334,19 +334,24 @@ def _do(job: _Job) -> None:
         recipe=Recipe.named(**job.comparison.choices_of(first)),
         seed=job.seed,
         progress=False,
+        hosts={
+            host: functools.partial(call_host, host)
+            for _, hosts in job.arms
+            for host in hosts
+        },
     )
     for arm, hosts in job.arms:
         arm_with_all = replace(arm, choices=job.comparison.choices_of(arm))
-        # The arm "auto" tries the host, so that each host has videos of its own.
-        groups = [[host] for host in hosts] if arm.kind == "auto" else [hosts]
+        groups = [[host] for host in hosts] if arm.tries_hosts else [hosts]
         for group in groups:
-            training.train = functools.partial(call_host, group[0])
+            training.host = group[0]
             with warnings.catch_warnings():
                 # Said once for each arm and seed, of videos without a selected snippet.
                 warnings.filterwarnings("ignore", message=".* have no snippet that")
                 extra = make_extra(arm_with_all, training)
+            reason = training.choice(arm_with_all).reason if arm.tries_hosts else None
             for host in group:
-                _train(job, split, (normal, abnormal), extra, host, arm)
+                _train(job, split, (normal, abnormal), extra, host, arm, reason)
 
 
 def call_host(
@@ -374,6 +379,7 @@ def _train(
     extra: Extra,
     host: str,
     arm: Arm,
+    reason: str | None,
 ) -> None:
     checkpoints: list[float] = []
 
@@ -406,6 +412,7 @@ def _train(
             },
             "best_on_test": max([*checkpoints, figures.auc]) if checkpoints else None,
             "num_extra": [len(extra.normal), len(extra.abnormal)],
+            "reason": reason,  # of so many, where the arm chose
             "seconds": seconds,
         },
     )
