@@ -120,6 +120,16 @@ def test_a_gain_within_its_error_is_no_reason():
     assert mean == pytest.approx(0.02)
     assert error == pytest.approx(np.std(gains[0.5], ddof=1) / np.sqrt(3))
     assert mean < error
+    assert auto._choose(gains, "").p == 0
+
+
+def test_a_gain_in_one_part_alone_is_no_reason():
+    # By rounding, one in twelve of these would exceed their error.
+    for gain in np.random.default_rng(0).random(100).tolist():
+        for place in range(3):
+            own = np.roll([gain, 0.0, 0.0], place).tolist()
+            assert auto._choose({0.25: own, 0.5: own}, "").p == 0
+    assert auto._choose({0.25: [0.1, 0.1, 0.0], 0.5: [0.2, 0.0, 0.0]}, "").p == 0.25
 
 
 def test_only_the_videos_given_are_read(many_videos):

@@ -108,9 +108,9 @@ def choose_p(
         **choices: Choices of the recipe to change.
 
     Returns:
-        The p of the largest mean gain, if that exceeds its standard error over the
-        parts; else 0. It is 0 too, and `failed` says why, where the recipe cannot learn
-        of a part of the videos.
+        The p of the largest mean gain, of those that exceed their standard error over
+        the parts, which a gain in one part alone never does; else 0. It is 0 too, and
+        `failed` says why, where the recipe cannot learn of a part of the videos.
 
     Raises:
         ValueError: If there are too few videos to leave some out.
@@ -216,7 +216,12 @@ def _choose(gains: Mapping[float, Sequence[float]], failed: str) -> Choice:
     """Take the p of the largest mean gain that is clear of its own error, else 0."""
     found = {p: np.array(own) for p, own in gains.items()}
     choice = Choice(0.0, found, failed)
-    clear = [p for p, (gain, error) in choice.summary().items() if gain > error]
+    # A gain in one part alone is its own standard error, up to rounding.
+    clear = [
+        p
+        for p, (gain, error) in choice.summary().items()
+        if gain > error and not math.isclose(gain, error)
+    ]
     if not clear:
         return choice
     return choice._replace(p=max(clear, key=lambda p: found[p].mean()))
