@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import time
-import warnings
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -109,5 +108,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    warnings.filterwarnings("ignore", message=".* have no snippet that")
     main()
