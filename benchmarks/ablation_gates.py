@@ -24,9 +24,8 @@ from vad_pseudoaug.baseline import stratified_split
 from vad_pseudoaug.check import Check, check_sampler
 from vad_pseudoaug.data import ped2
 from vad_pseudoaug.experiments import ablation
-from vad_pseudoaug.protocol import read_folder
+from vad_pseudoaug.protocol import Data
 from vad_pseudoaug.report import format_gates
-from vad_pseudoaug.synthetic import synthetic_set
 from vad_pseudoaug.videos import as_pair
 
 COLUMNS = {
@@ -81,8 +80,7 @@ def read(data: str, seed: int, *, standardise: bool) -> tuple[VideoSet, VideoSet
     """Read normal and abnormal training videos; of Ped2, which has no split, all."""
     if data == "ped2":
         return as_pair(ped2() / "normal.list", ped2() / "abnormal.list")
-    split = synthetic_set(seed).split if data == "synthetic" else read_folder(data)
-    split = split.standardised() if standardise else split
+    split = Data.named(data, standardise=standardise).split(seed)
     return as_pair(split.normal, split.abnormal)
 
 

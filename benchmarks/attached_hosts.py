@@ -86,9 +86,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--processes", type=int, default=1)
     options = parser.parse_args()
-    named = options.data in ("ped2", "synthetic")
-    kind, paths = (options.data, {}) if named else ("folder", {"folder": options.data})
-    data = Data(kind, paths, standardise=options.standardise)
+    data = Data.named(options.data, standardise=options.standardise)
     comparison = Comparison(
         data,
         [Arm(ALONE, "none"), Arm(CHOSEN, "robust"), Arm(GIVEN, "robust")],

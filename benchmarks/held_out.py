@@ -69,9 +69,7 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    named = options.data in ("ped2", "synthetic")
-    kind, paths = (options.data, {}) if named else ("folder", {"folder": options.data})
-    data = Data(kind, paths, standardise=options.standardise)
+    data = Data.named(options.data, standardise=options.standardise)
     seeds = range(options.first_seed, options.first_seed + options.seeds)
     jobs = [
         (seed, part, arm)

@@ -226,6 +226,9 @@ def test_a_configuration_names_its_split(folder, lists, split):
     assert equal(found, split.standardised(), suffix="_i3d")
     drawn = Data("ped2", {}).split(7)
     assert drawn.normal == ped2_split(7).normal
+    assert Data.named(str(folder)) == Data("folder", {"folder": str(folder)})
+    assert Data.named("ped2", standardise=True) == Data("ped2", {}, standardise=True)
+    assert Data.named("synthetic") == Data("synthetic", {})
     with pytest.raises(ValueError, match="ucf-crime: expected"):
         Data("lists", lists, expect="ucf-crime").split(0)
 

@@ -6,11 +6,14 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .cli_modes import HELD_OUT, REPORT, add_layout, add_modes, add_output, answer
 from .cli_parser import seed
 from .writing import check_folder
+
+if TYPE_CHECKING:
+    from .protocol import Data
 
 COMPARE_EPILOG = """
 on features that come with the package, a new draw of UCSD Ped2 for each seed:
@@ -178,7 +181,6 @@ def _compare(options: argparse.Namespace) -> int:
     from .compare import Comparison, run_comparison
     from .experiments import find_experiment, parse_arm
     from .extras import require
-    from .protocol import Data
     from .recipe import Recipe
     from .summary import format_tables, summarise, write_summary
 
@@ -193,7 +195,7 @@ def _compare(options: argparse.Namespace) -> int:
         arms = [known.get(text) or parse_arm(text) for text in options.arms]
         against = []
     comparison = Comparison(
-        Data(*_paths(options), options.layout, options.standardise, options.expect),
+        _data(options),
         arms,
         options.hosts or experiment.hosts,
         options.seeds,
@@ -224,7 +226,9 @@ def _compare(options: argparse.Namespace) -> int:
     return 0
 
 
-def _paths(options: argparse.Namespace) -> tuple[str, dict[str, str]]:
+def _data(options: argparse.Namespace) -> Data:
+    from .protocol import Data
+
     lists = {
         name: getattr(options, name) for name in ("normal", "abnormal", "test", "truth")
     }
@@ -233,13 +237,12 @@ def _paths(options: argparse.Namespace) -> tuple[str, dict[str, str]]:
         raise ValueError(
             "--layout: of --normal, --abnormal and --test; --data has its own"
         )
+    choices = {"standardise": options.standardise, "expect": options.expect}
     if not given:
-        if options.data in ("ped2", "synthetic"):
-            return options.data, {}
-        return "folder", {"folder": options.data}
+        return Data.named(options.data, **choices)
     if len(given) < len(lists) or options.data != "ped2":
         raise ValueError(
             "expected --data, or --normal, --abnormal, --test and --truth; there is "
             f"{', '.join(f'--{name}' for name in given)}"
         )
-    return "lists", given
+    return Data("lists", given, options.layout, **choices)
