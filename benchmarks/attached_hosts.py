@@ -6,7 +6,7 @@
 
 For each seed a sampler is fitted and the two hosts of `examples/` are trained three
 times: without it, attached with the p that `attach` chooses where none is given, and
-attached with p=0.5, which nobody tried. Unlike `vad-pseudoaug compare`, which adds
+attached with p=0.5, given and so not tried. Unlike `vad-pseudoaug compare`, which adds
 videos and tries the host itself, an adapter replaces some of each batch and tries the
 built-in detector. Printed are frame-level figures in percent, the paired differences
 from the host alone with their 95 % intervals over seeds and test videos, and how often

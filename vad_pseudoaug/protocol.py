@@ -185,10 +185,9 @@ class Data:
         cls, name: str, *, standardise: bool = False, expect: str | None = None
     ) -> Data:
         """Return the videos of one name: "ped2", "synthetic" or a folder's path."""
-        if name in ("ped2", "synthetic"):
-            return cls(name, {}, standardise=standardise, expect=expect)
-        folder = {"folder": name}
-        return cls("folder", folder, standardise=standardise, expect=expect)
+        kind = name if name in ("ped2", "synthetic") else "folder"
+        paths = {"folder": name} if kind == "folder" else {}
+        return cls(kind, paths, standardise=standardise, expect=expect)
 
     def split(self, seed: int) -> Split:
         """Return the split of a run."""
