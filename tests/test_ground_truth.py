@@ -162,6 +162,37 @@ def test_masks_know_the_true_number_of_frames(tmp_path):
     assert equal(read_ground_truth(path, NAMES, [16] * 4), LABELS)
 
 
+def long_video(write, folder):
+    """Write labels of 5,000 frames, of which 3,001 to 4,900 are anomalous."""
+    labels = np.zeros(5000, dtype=np.uint8)
+    labels[3000:4900] = 1
+    return write(folder, ["a"], [labels])
+
+
+@by_name
+@pytest.mark.parametrize("num_snippets", [313, 312, 290])
+def test_a_tail_without_snippets_may_be_labelled(write, num_snippets, tmp_path):
+    path = long_video(write, tmp_path)
+    [found] = read_ground_truth(path, ["a"], [16 * num_snippets])
+    assert found.sum() == min(16 * num_snippets, 4900) - 3000 or len(found) == 5000
+
+
+@by_name
+@pytest.mark.parametrize("num_snippets", [32, 156])
+def test_features_of_segments_or_of_another_stride_are_refused(
+    write, num_snippets, tmp_path
+):
+    path = long_video(write, tmp_path)
+    with pytest.raises(ValueError, match=f"the snippets to {16 * num_snippets};"):
+        read_ground_truth(path, ["a"], [16 * num_snippets])
+
+
+def test_more_snippets_than_a_mask_has_frames_are_refused(tmp_path):
+    path = long_video(write_masks, tmp_path)
+    with pytest.raises(ValueError, match="up to frame 5000, the snippets to 8000;"):
+        read_ground_truth(path, ["a"], [8000])
+
+
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"absent\.npy: no such ground truth"):
         read_ground_truth(tmp_path / "absent.npy", NAMES, COUNTS)

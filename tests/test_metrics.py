@@ -52,12 +52,24 @@ def test_figures_equal_scikit_learn_with_ties():
     [
         ([0, 1], [0.1], "shapes"),
         ([0, 1], [0.1, np.nan], "finite"),
+        ([], [], "frames, got none"),
+        ([0, 2], [0.1, 0.2], r"0 or 1, got values \[0, 2\]"),
+        ([0, -1], [0.1, 0.2], "0 or 1"),
+        ([0, np.nan, 1], [0.1, 0.2, 0.3], "0 or 1"),
         ([1, 1], [0.1, 0.2], "both"),
     ],
 )
 def test_input_that_has_no_figure_is_refused(labels, scores, message):
     with pytest.raises(ValueError, match=message):
         roc_auc(labels, scores)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int64, np.float16])
+def test_scores_may_be_of_any_type(dtype):
+    scores = np.array([0, 1, 2, 3], dtype)
+    assert roc_auc([0, 0, 1, 1], scores) == 1
+    assert average_precision([0, 0, 1, 1], scores) == (1, 1)
+    assert roc_auc(np.array([False, True]), np.array([False, True])) == 1
 
 
 def test_bootstrap_interval():

@@ -140,7 +140,7 @@ def test_each_frame_has_the_score_of_its_snippet(split):
 
 def test_scores_may_be_a_tensor(split):
     found = split.snippet_scores(
-        lambda video: torch.from_numpy(video[0, :, 0]).double()
+        lambda video: torch.from_numpy(video[0, :, 0]).double().requires_grad_()
     )
     for one, other in zip(found, split.snippet_scores(first_feature), strict=True):
         np.testing.assert_array_equal(one, other, strict=True)
@@ -294,6 +294,28 @@ def test_a_video_does_not_train_and_test(folder):
     (folder / "train.csv").write_text("video,label\nn1,0\na1,1\nt_1,1\n")
     with pytest.raises(ValueError, match="t_1"):
         read_folder(folder)
+
+
+def test_a_video_of_lists_does_not_train_and_test(lists, tmp_path):
+    path = tmp_path / "." / "t_1_i3d.npy"  # the same by another path
+    (tmp_path / "abnormal.list").write_text(f"a1_i3d.npy\n{path}\n")
+    with pytest.raises(ValueError, match=r"test\.list: 1 videos .*t_1_i3d\.npy"):
+        read_split(**lists)
+
+
+def test_test_videos_of_one_name_are_told_apart_by_their_folders(lists, tmp_path):
+    rows = []
+    for name in LABELS:
+        (tmp_path / name).mkdir()
+        (tmp_path / f"{name}_i3d.npy").rename(tmp_path / name / "video.npy")
+        rows.append(f"{name}/video.npy\n")
+    (tmp_path / "test.list").write_text("".join(rows))
+    frames = [np.resize(LABELS[name], 16 * LENGTHS[name]) for name in LABELS]
+    np.save(tmp_path / "gt.npy", np.concatenate(frames))
+    split = read_split(**{**lists, "truth": str(tmp_path / "gt.npy")})
+    assert len({video.name for video in split.test}) == 3
+    with pytest.raises(FileNotFoundError, match=r"no ground truth .*t_normal"):
+        read_split(**lists)  # masks by name: which is whose, nothing says
 
 
 def test_counts_of_another_split_are_refused(split):

@@ -22,6 +22,7 @@ from torch.utils.data import ConcatDataset
 
 from .baseline import Baseline, Score, deal
 from .extras import progress_bar
+from .items import to_numpy
 from .metrics import roc_auc
 from .mixing import Mixing
 from .randomness import make_generator
@@ -352,10 +353,10 @@ def separation(score: Score, normal: VideoSet, abnormal: VideoSet) -> float:
     All snippets of normal videos against the highest fifth of each abnormal video: what
     comes nearest to the frame-level AUC where no frame is labelled.
     """
-    negatives = [np.asarray(score(video)) for video in normal]
+    negatives = [np.asarray(to_numpy(score(video))) for video in normal]
     positives = []
     for video in abnormal:
-        scores = np.sort(np.asarray(score(video)))
+        scores = np.sort(np.asarray(to_numpy(score(video))))
         positives.append(scores[-math.ceil(TOP_SHARE * len(scores)) :])
     scores = np.concatenate([*negatives, *positives])
     labels = np.repeat((0, 1), [sum(map(len, own)) for own in (negatives, positives)])

@@ -33,6 +33,9 @@ FrameLabels = NDArray[np.uint8]
 # Labels are packed to a hundredth and less. Those of the largest set in use,
 # XD-Violence, have 19 MB as float64.
 MAX_LABELS = 64 << 20
+# By so much the snippets of a video may miss its frames: extractors leave out a tail.
+MAX_MISSED = 64  # frames, or
+MAX_MISSED_SHARE = 0.1
 
 
 def read_ground_truth(
@@ -52,23 +55,21 @@ def read_ground_truth(
 
     Raises:
         FileNotFoundError: If there is no such file or folder, or it lacks a video.
-        ValueError: If it is of no known kind, broken, or of another length.
+        ValueError: If it is of no known kind, broken, or of another length: one that
+            differs by more than 64 frames and a tenth is no tail that was left out.
     """
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such ground truth")
     if len(names) != len(num_frames):
         raise ValueError(f"num_frames: expected {len(names)}, got {len(num_frames)}")
-    if path.is_dir():
-        return [_binary(_open(_mask_file(path, name)), path / name) for name in names]
+    if path.is_dir() or path.suffix == ".npz":
+        masks = _masks(path, names)
+        for name, mask, count in zip(names, masks, num_frames, strict=True):
+            _check_length(len(mask), count, f"{path}, {name}")
+        return masks
     if path.suffix == ".npy":
         return _concatenated(path, num_frames)
-    if path.suffix == ".npz":
-        archive = read_archive(path, allowed=MAX_LABELS)
-        return [
-            _binary(archive[_match(list(archive), name, path)], f"{path}, {name}")
-            for name in names
-        ]
     if path.suffix == ".txt":
         annotations = read_annotations(path)
         found = [annotations[_match(list(annotations), n, path)] for n in names]
@@ -136,6 +137,26 @@ def read_annotations(path: str | os.PathLike[str]) -> dict[str, list[tuple[int, 
                 f"got {row!r:.80}"
             ) from error
     return found
+
+
+def _masks(path: Path, names: Sequence[str]) -> list[FrameLabels]:
+    if path.is_dir():
+        return [_binary(_open(_mask_file(path, name)), path / name) for name in names]
+    archive = read_archive(path, allowed=MAX_LABELS)
+    return [
+        _binary(archive[_match(list(archive), name, path)], f"{path}, {name}")
+        for name in names
+    ]
+
+
+def _check_length(labelled: int, num_frames: int, where: str) -> None:
+    """Refuse labels of a video of quite another length than the features'."""
+    if abs(labelled - num_frames) > max(MAX_MISSED, MAX_MISSED_SHARE * labelled):
+        raise ValueError(
+            f"{where}: the labels go up to frame {labelled}, the snippets to "
+            f"{num_frames}; expected features of 16 frames a snippet, neither of "
+            "segments nor of another stride"
+        )
 
 
 def _concatenated(path: Path, num_frames: Sequence[int]) -> list[FrameLabels]:
@@ -224,4 +245,5 @@ def _from_intervals(
         if not 0 <= start <= end:
             raise ValueError(f"{where}: {start} to {end} is no interval of frames")
         labels[max(start - 1, 0) : end] = 1
+    _check_length(max([num_frames, *(end for _, end in intervals)]), num_frames, where)
     return labels

@@ -37,7 +37,8 @@ class Ranking:
         scores: For each video `(F,)`, any finite values. Ties count one half.
 
     Raises:
-        ValueError: If numbers of videos or shapes differ, or a value is not finite.
+        ValueError: If numbers of videos or shapes differ, there is no frame, a score is
+            not finite or a label neither 0 nor 1.
     """
 
     def __init__(self, labels: Sequence[ArrayLike], scores: Sequence[ArrayLike]):
@@ -49,6 +50,8 @@ class Ranking:
             positives.append(np.bincount(inverse.ravel(), truth, len(distinct)))
             totals.append(np.bincount(inverse.ravel(), minlength=len(distinct)))
             videos.append(np.full(len(distinct), number))
+        if not any(map(len, values)):
+            raise ValueError("expected frames, got none")
         flat = np.concatenate(values)
         order = np.argsort(-flat, kind="stable")
         self.num_videos = len(values)
@@ -231,15 +234,19 @@ def _pairs(
 
 
 def _check(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.bool_], Any]:
-    truth, values = np.asarray(labels).astype(bool), np.asarray(scores)
+    truth, values = np.asarray(labels), np.asarray(scores, dtype=np.float64)
     if truth.ndim != 1 or truth.shape != values.shape:
         raise ValueError(
             f"labels and scores: expected one of each for a frame, got shapes "
             f"{truth.shape} and {values.shape}"
         )
+    if not np.isin(truth, (0, 1)).all():
+        raise ValueError(
+            f"labels: expected 0 or 1, got values {np.unique(truth)[:4].tolist()}"
+        )
     if not np.isfinite(values).all():
         raise ValueError("scores: expected finite values, got NaN or infinity")
-    return truth, values
+    return truth.astype(bool), values
 
 
 def _from_zero(values: Floats, *, first: float = 0.0) -> Floats:

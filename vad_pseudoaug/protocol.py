@@ -17,6 +17,7 @@ from .baseline import SNIPPET_FRAMES, Score, to_frames
 from .data import ped2
 from .features import Layout, read_features, read_list
 from .ground_truth import FrameLabels, read_archive, read_ground_truth
+from .items import to_numpy
 from .metrics import FrameFigures, frame_figures
 from .randomness import make_generator
 from .videos import VideoSet, as_pair
@@ -84,7 +85,7 @@ class Split:
         """
         found = []
         for video in self.test:
-            scores = np.asarray(score(video.features), dtype=np.float32)
+            scores = np.asarray(to_numpy(score(video.features)), dtype=np.float32)
             if scores.shape != video.features.shape[1:2]:
                 raise ValueError(
                     f"{video.name}: expected one score a snippet, "
@@ -222,11 +223,21 @@ def read_split(
         test: List file of the test videos, in the order of the ground truth.
         truth: See `read_ground_truth`.
         layout: Order of the axes of the features.
+
+    Raises:
+        ValueError: If a video both trains and tests.
     """
+    tested = read_list(test)
+    training = [*read_list(normal), *read_list(abnormal)]
+    both = sorted({p.resolve() for p in training} & {p.resolve() for p in tested})
+    if both:
+        raise ValueError(
+            f"{test}: {len(both)} videos are in a training list too, such as {both[0]}"
+        )
     return Split(
         VideoSet(normal, layout=layout, name="normal"),
         VideoSet(abnormal, layout=layout, name="abnormal"),
-        label_videos(read_list(test), truth, layout),
+        label_videos(tested, truth, layout),
     )
 
 
@@ -295,6 +306,8 @@ def label_videos(
 ) -> list[LabelledVideo]:
     """Read test videos and their frame labels; see `read_ground_truth`."""
     names = [path.stem for path in paths]
+    if len(set(names)) < len(names):  # their folders tell them apart
+        names = [str(path.with_suffix("")) for path in paths]
     features = [read_features(path, layout=layout) for path in paths]
     lengths = [SNIPPET_FRAMES * video.shape[1] for video in features]
     labels = read_ground_truth(truth, names, lengths)
