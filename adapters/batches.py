@@ -8,7 +8,7 @@ replaces videos in what it gives; identity, length and everything else stay.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -34,6 +34,8 @@ class BatchAttachment:
 
     Attributes:
         choice: Why p became what it is; None where it was given.
+        steps_done: Number of batches given; set in a run that is resumed, it goes on
+            with the next one, else with the first again.
     """
 
     def __init__(
@@ -53,7 +55,8 @@ class BatchAttachment:
         self._slot = slot
         self._layout = layout
         self._normal_first = normal_first
-        self._batches = self._seen = self._replaced = 0
+        self._seen = self._replaced = 0
+        self.steps_done = 0
         self.enabled = mixing.enabled
         self.choice: Choice | None = None
 
@@ -66,6 +69,11 @@ class BatchAttachment:
         """Return how many videos were "seen" and how many "replaced" so far."""
         return {"seen": self._seen, "replaced": self._replaced}
 
+    def _no_epochs(self, *value: int) -> NoReturn:
+        raise AttributeError("batches are counted, not epochs: see steps_done")
+
+    epochs_done = property(_no_epochs, _no_epochs)
+
     def detach(self) -> None:
         """Give the loader back as it was before `attach`."""
         self._loader.__class__ = self._host
@@ -73,10 +81,10 @@ class BatchAttachment:
 
     def mix(self, batch: Any) -> Any:
         """Return a batch with some videos replaced; the given one is not changed."""
-        self._batches += 1
+        self.steps_done += 1
         if not self.enabled or self._mixing.inert:
             return batch
-        if self._batches <= self._mixing.start_after:
+        if self.steps_done <= self._mixing.start_after:
             return batch
         features = batch if self._slot is None else batch[self._slot]
         layout = self._layout or ("TD" if features.ndim == 3 else "NTD")
@@ -87,7 +95,7 @@ class BatchAttachment:
                 "expected a tensor of as many normal as abnormal videos, got "
                 f"{type(features).__name__} of {count}"
             )
-        generator = make_generator(self._mixing.seed, self._batches)
+        generator = make_generator(self._mixing.seed, self.steps_done)
         draws = torch.rand(count, generator=generator, device="cpu").tolist()
         limit = self._mixing.limit(draws)
         half = count // 2
@@ -182,8 +190,11 @@ def attach(
         normal_first=normal_first,
     )
     ways = [w for w in ("__next__", "__iter__", "__getitem__") if hasattr(host, w)]
-    if not ways:
-        raise TypeError(f"expected an iterable of batches, got {host.__name__}")
+    if not ways or not hasattr(loader, "__dict__"):
+        raise TypeError(
+            "expected an object that gives batches, of a class of the host's own, got "
+            f"{host.__name__}"
+        )
     way = ways[0]
 
     def give(self: Any, *arguments: Any) -> Any:

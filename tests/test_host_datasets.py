@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import random
 from dataclasses import replace
 from typing import Any
 
@@ -194,6 +195,53 @@ def test_forked_workers_read_what_they_read_without_the_library(path, sampler):
     for loader in loaders:
         values = [features.unique().tolist() for features, _ in loader]
         assert values == [[i + 1] for i in range(NUM_VIDEOS)]
+
+
+@pytest.mark.parametrize("options", [{}, {"refresh_every": 1}, {"pool_bytes": 500}])
+def test_videos_made_on_the_way_leave_the_sources_file_closed(options, path, sampler):
+    pair = [Lazy(path, 0.0), Lazy(path, 1.0)]
+    loaders = [DataLoader(own, batch_size=4) for own in pair]
+    mil.attach(*loaders, sampler, p=1, **options)
+    for _ in range(3):
+        assert len(list(loaders[1])) == 3  # of normal videos, made here
+    assert pair[0].times
+    assert pair[0].file is None
+
+
+class Noisy:
+    """Draws from random generators of its own."""
+
+    def __init__(self, label: float):
+        self.label = label
+        self.numpy = np.random.default_rng(0)
+        self.old = np.random.RandomState(0)
+        self.torch = torch.Generator().manual_seed(0)
+        self.python = random.Random(0)
+
+    def __len__(self):
+        return NUM_VIDEOS
+
+    def __getitem__(self, index):
+        draws = [
+            self.numpy.uniform(),
+            self.old.uniform(),
+            torch.rand((), generator=self.torch).item(),
+            self.python.random(),
+        ]
+        noise = np.resize(np.float32(draws), (6, hosts.FEATURE_DIM))
+        return index + noise, self.label
+
+
+@pytest.mark.parametrize("switch", [{"p": 0}, {"p": 0.5, "enabled": False}])
+def test_a_datasets_own_generators_go_on_where_they_were(switch, sampler):
+    runs = []
+    for attached in (False, True):
+        loaders = [DataLoader(Noisy(label), batch_size=4) for label in (0.0, 1.0)]
+        if attached:
+            mil.attach(*loaders, sampler, **switch)
+        runs.append([batch[0] for loader in loaders for batch in loader])
+    assert all(torch.equal(a, b) for a, b in zip(*runs, strict=True))
+    assert not torch.equal(runs[0][0][0], runs[0][0][1] - 1)  # it does draw
 
 
 def test_finding_labels_opens_a_file_once(path, sampler):

@@ -12,9 +12,18 @@ from torch.utils.data import DataLoader, Dataset
 
 import hosts
 from vad_pseudoaug import MultiTaskVAE, PseudoVideoSampler, Recipe, VAEConfig
-from vad_pseudoaug.adapters import batches, generic, lightning, mil, mixed, rtfm
+from vad_pseudoaug.adapters import (
+    batches,
+    generic,
+    lightning,
+    mil,
+    mixed,
+    pairs,
+    rtfm,
+)
 from vad_pseudoaug.contracts import class_of_label
 from vad_pseudoaug.profile import FeatureProfile
+from vad_pseudoaug.vae import CLASS_NAMES
 
 
 def test_batch_iterables(vae):
@@ -84,6 +93,33 @@ def test_batch_iterables_inert_warm_up_ratio_and_videos(vae):
     assert (len(normal), len(abnormal)) == (8, 8)
 
 
+def test_batches_go_on_in_a_run_that_is_resumed(vae):
+    def run(steps_done):
+        loader = hosts.BatchIterable()
+        handle = batches.attach(
+            loader, PseudoVideoSampler(vae), normal_first=True, p=0.5, start_after=6
+        )
+        handle.steps_done = steps_done
+        return handle, loader
+
+    whole, loader = run(0)
+    _, again = list(loader), list(loader)
+    assert whole.steps_done == 10
+    _, loader = run(5)
+    for (features, _), (expected, _) in zip(loader, again, strict=True):
+        assert torch.equal(features, expected)
+    with pytest.raises(AttributeError, match="see steps_done"):
+        whole.epochs_done = 1
+
+
+@pytest.mark.parametrize(
+    "loader", [[torch.zeros(2, 3, 12)], map(len, ()), (x for x in ())]
+)
+def test_batches_of_what_is_no_class_of_the_hosts_are_refused(loader, vae):
+    with pytest.raises(TypeError, match="of a class of the host's own, got"):
+        batches.attach(loader, PseudoVideoSampler(vae), normal_first=True, p=0.5)
+
+
 @pytest.mark.parametrize("made", [0, 1])
 @pytest.mark.parametrize("normal_first", [True, False])
 def test_batches_of_a_recipe_that_makes_one_class_alone(vae, normal_first, made):
@@ -151,6 +187,51 @@ def test_generic_takes_sources_from_anywhere(vae):
         generic.attach(
             DataLoader(dataset, batch_size=4), PseudoVideoSampler(vae), label=1
         )
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_a_loader_of_a_class_that_the_recipe_does_not_make_stays_as_it_was(
+    label, vae, caplog
+):
+    recipe = Recipe.named("paper", **{f"{CLASS_NAMES[label]}_rate": 0})
+    sampler = PseudoVideoSampler(vae, recipe=recipe)
+    loader = DataLoader(hosts.c_bare(label), batch_size=4)
+    plain = list(loader)
+    sources = list(hosts.c_bare(1 - label))
+    handle = generic.attach(loader, sampler, label=label, sources=sources, p=1)
+    assert f"makes no pseudo {CLASS_NAMES[label]} videos" in caplog.text
+    assert all(map(torch.equal, loader, plain))
+    assert handle.stats()["replaced"] == 0
+
+
+@pytest.mark.parametrize("length", [2, "nonzero"])
+@pytest.mark.parametrize("way", [mixed.attach, mixed.wrap])
+def test_the_padding_of_items_of_any_length_stays(way, length, vae):
+    items = []
+    for number in range(8):
+        padded = np.zeros((6 + number, 12), np.float32)
+        padded[: 3 + number] = 1 + number
+        items.append((torch.from_numpy(padded), number % 2, 3 + number))
+    sampler = PseudoVideoSampler(vae)
+    options = {"length": length, "any_length": True}
+    if way is mixed.attach:
+        found = DataLoader(hosts.Items(items), batch_size=8, collate_fn=list)
+        handle = way(found, sampler, p=1, **options)
+        made = next(iter(found))
+        assert handle.stats()["replaced"] == 8
+    else:
+        wrapped = way(hosts.Items(items), sampler, per_video=1, **options)
+        made = [wrapped[number] for number in range(8, 16)]
+    for features, _, true in made:
+        assert true == len(features) - 3
+        assert not features[true:].any()
+        assert features[:true].any(dim=-1).all()
+
+
+def test_two_videos_of_an_item_are_in_two_places(sampler):
+    loader = DataLoader([0], batch_size=1)
+    with pytest.raises(ValueError, match="two different ones, got 0 twice"):
+        pairs.attach(loader, sampler, normal_slot=0, abnormal_slot=0)
 
 
 # What breaks hosts: each guard has a test that fails without it.

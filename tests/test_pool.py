@@ -348,6 +348,9 @@ def open_handle(worker):
     assert info.dataset.get_num_frames() == 96
     assert len(info.dataset) == 9
     info.dataset.handle = worker
+    features, label = info.dataset[0]  # the host's item, as without the library
+    assert features.ndim == 3
+    assert label in (0, 1)
 
 
 class NeedsHandle(hosts.RtfmDataset):

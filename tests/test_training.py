@@ -9,7 +9,7 @@ import torch
 from vad_pseudoaug import CheckpointError, MultiTaskVAE, Recipe, VAEConfig, VideoSet
 from vad_pseudoaug import training as module
 from vad_pseudoaug.checkpoint import read_tensors, write_tensors
-from vad_pseudoaug.selection import select_above
+from vad_pseudoaug.selection import Selection, select_above
 from vad_pseudoaug.training import train_vae
 
 
@@ -117,6 +117,23 @@ def test_the_state_of_another_run_is_refused(run, tmp_path):
     path.write_bytes(b"broken")
     with pytest.raises(CheckpointError, match="not readable"):
         run(path)
+
+
+def test_the_state_of_other_videos_in_memory_is_refused(videos, tmp_path):
+    normal = videos[0]
+    path = tmp_path / "training.safetensors"
+    recipe = Recipe.named("one-class", epochs=1, steps_per_epoch=1)
+    nothing = Selection((), ())
+
+    def train(own):
+        model = MultiTaskVAE(VAEConfig(12, (8,), 2), seed=0)
+        train_vae(model, VideoSet(own), None, nothing, recipe, state_path=path)
+
+    train(normal)
+    train([torch.from_numpy(video.copy()) for video in normal])  # the same in a copy
+    for own in ([*normal[:-1], normal[-1] + 1], [normal[0] + 1, *normal[1:]]):
+        with pytest.raises(CheckpointError, match=r"differs in normal \(.* content"):
+            train(own)
 
 
 @pytest.mark.parametrize(

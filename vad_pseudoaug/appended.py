@@ -115,7 +115,7 @@ class AppendedDataset(Dataset[Any]):
         for label, item_format in self._contract.views(item):
             if label not in sources:  # of a pair, this one stays real
                 continue
-            length = item_format.segments(item) if item_format.any_length else None
+            length = item_format.wanted_length(item)
             made = self._take(label, number, sources[label], length)
             item = item_format.replace(item, made.features)
             masks[label] = made.mask

@@ -168,7 +168,9 @@ class PendingDataset:
     def __init__(self, dataset: Any):
         self.__dict__["_dataset"] = dataset
 
-    def __getitem__(self, draw: Draw) -> Pending:
+    def __getitem__(self, draw: Any) -> Any:
+        if not isinstance(draw, Draw):  # the host's own code reads an item
+            return self._dataset[draw]
         return Pending(self._dataset, draw)
 
     def __getitems__(self, draws: Sequence[Draw]) -> list[Pending]:

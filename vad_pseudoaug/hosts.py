@@ -241,7 +241,15 @@ def find_pairs(
         feature_dim: What the sampler makes, None before there is one.
         slots: Where the normal and the abnormal video are.
         **form: See `detect_format`.
+
+    Raises:
+        ValueError: If both are in the same place.
     """
+    if slots[0] == slots[1]:
+        raise ValueError(
+            f"normal_slot and abnormal_slot: expected two different ones, got "
+            f"{slots[0]!r} twice"
+        )
     normal, abnormal = (
         _look(CLASS_NAMES[label], dataset, feature_dim, slot=slot, **form)
         for label, slot in enumerate(slots)
@@ -413,13 +421,20 @@ def attach_found(
     contracts = [contract for _, contract in loaders]
     surveys: list[Survey | None] = [None] * len(loaders)
     pool = None
-    if mixing.fills and _one_length(contracts):
+    labels = {
+        label
+        for label in _made(contracts)
+        if retarget is not None or sampler.recipe.rate(label)
+    }
+    if not labels and not mixing.inert:
+        logger.warning(
+            "nothing is replaced: the recipe %r makes no pseudo %s videos; "
+            "normal_rate and abnormal_rate say how many",
+            sampler.recipe.name,
+            " or ".join(CLASS_NAMES[label] for label in sorted(_made(contracts))),
+        )
+    if labels and mixing.fills and _one_length(contracts):
         kept = [Survey(loader.dataset, contract) for loader, contract in loaders]
-        labels = {
-            label
-            for label in _made(contracts)
-            if retarget is not None or sampler.recipe.rate(label)
-        }
         pool = Pool(maker, mixing, labels=labels, surveys=kept)
         surveys = [*kept]
     handle = Attachment.attach(

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .features import Layout, as_float32, to_canonical
+from .features import Array, Layout, as_float32, to_canonical
 
 Slot: TypeAlias = int | str | None
 Length: TypeAlias = int | str | None
@@ -81,13 +81,22 @@ class ItemFormat:
         Raises:
             ValueError: If they are not one video of finite values.
         """
+        return copied(as_float32(self._without_padding(item, name), name=name))
+
+    def wanted_length(self, item: Any) -> int | None:
+        """Return how many segments a pseudo video in its place has; None: any."""
+        if not self.any_length:
+            return None
+        return int(self._without_padding(item, "the dataset's item").shape[1])
+
+    def _without_padding(self, item: Any, name: str) -> Array:
         array = to_canonical(to_numpy(self.get(item)), layout=self.layout, name=name)
         if self.length == "nonzero":
             rows = np.flatnonzero(array.any(axis=(0, 2)))
-            array = array[:, : (rows[-1] + 1 if len(rows) else 1)]
-        elif self.length is not None:
-            array = array[:, : max(1, int(item[self.length]))]
-        return copied(as_float32(array, name=name))
+            return array[:, : (rows[-1] + 1 if len(rows) else 1)]
+        if self.length is not None:
+            return array[:, : max(1, int(item[self.length]))]
+        return array
 
     def write(self, features: Tensor, pseudo: Tensor) -> Tensor:
         """Put generated features into those of their source, both `(N, T, ...)`."""

@@ -178,7 +178,7 @@ class Mixer:
                     item, label, generator, self._survey
                 )
             item_format = dict(self._contract.views(item))[label]
-            length = item_format.segments(item) if item_format.any_length else None
+            length = item_format.wanted_length(item)
             made = self._make(label, length, generator, epoch)
             item = item_format.replace(item, made.features)
             masks[label] = made.mask

@@ -33,7 +33,7 @@ def disturb(
         video: `(N, T, D)`.
         where: `(M,)`, the snippets of the run, ascending.
         kind: One of `DISTURBANCES`: "skip" plays on at twice the speed, "repeat" stands
-            still, "shuffle" plays in random order, "foreign" is a run of another video,
+            still, "shuffle" plays in random order, "foreign" is a run of the bank,
             "tail" decodes latents far from the snippets' own, at a temperature of 2
             to 4.
         bank: Normal runs.

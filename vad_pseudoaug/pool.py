@@ -206,9 +206,13 @@ class Pool:
         self, label: int, number: int, turn: int
     ) -> tuple[Tensor, ItemFormat]:
         sources = self._maker.sources[label]
-        with seeded_global_rng(self._seed, label, number, turn):
+        dataset = sources.dataset
+        with (
+            seeded_global_rng(self._seed, label, number, turn),
+            left_as_it_was(dataset),
+        ):
             for survey in self.surveys:
-                if survey.dataset is sources.dataset:
+                if survey.dataset is dataset:
                     item = survey.load(sources.indices[number])
                     return sources.features_of(item, number)
             return sources.read(number)

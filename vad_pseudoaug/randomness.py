@@ -15,10 +15,12 @@ def make_generator(*key: int) -> torch.Generator:
     """Make a CPU generator that is a function of the key alone.
 
     Different keys give independent streams, so work may be split over workers and
-    machines, resumed or repeated in any order without a change of the result.
+    machines, resumed or repeated in any order without a change of the result. Zeros at
+    the end of a key do not count: `(7,)` and `(7, 0)` are one stream.
 
     Args:
-        *key: Integers >= 0: a seed and, say, an epoch and a video number.
+        *key: Integers >= 0 and below 2**32: a seed and, say, an epoch and a video
+            number.
 
     Example:
         >>> a, b = make_generator(0, 7), make_generator(0, 7)

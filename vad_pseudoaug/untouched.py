@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import functools
+import random
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
@@ -53,7 +57,8 @@ def left_as_it_was(*datasets: Any) -> Iterator[None]:
     to one that is spawned. So attributes of a dataset, and of its `parts_of`, are set
     back, and what has a `close` is taken out of dictionaries that it was put into.
     Files so let go are closed with the last reference to them; those that were open
-    before stay open, and a cache that was there keeps what it has learned.
+    before stay open, and a cache that was there keeps what it has learned. A random
+    generator in an attribute goes on where it was.
 
     Within a block another one for the same dataset does nothing: one around many
     readings opens each file once. Nor does any in a worker process, whose dataset is
@@ -74,6 +79,12 @@ def left_as_it_was(*datasets: Any) -> Iterator[None]:
         for value in before.values()
         if isinstance(value, dict)
     ]
+    rewinds = [
+        rewind
+        for _, before in states
+        for value in before.values()
+        if (rewind := _rewinding(value)) is not None
+    ]
     own = {id(part) for part in parts}
     _held.update(own)
     try:
@@ -82,6 +93,8 @@ def left_as_it_was(*datasets: Any) -> Iterator[None]:
         _held.difference_update(own)
         for namespace, before in states:
             _set_back(namespace, before)
+        for rewind in rewinds:
+            rewind()
         for dictionary, size in sizes:
             for key in list(dictionary)[size:]:
                 if hasattr(dictionary[key], "close"):
@@ -95,6 +108,20 @@ def _set_back(namespace: dict[str, Any], before: Mapping[str, Any]) -> None:
     for name, value in before.items():
         if name not in namespace or namespace[name] is not value:
             namespace[name] = value
+
+
+def _rewinding(value: Any) -> Callable[[], Any] | None:
+    """Return what puts a random generator back to where it is now."""
+    if isinstance(value, np.random.Generator):
+        bits = value.bit_generator
+        return functools.partial(setattr, bits, "state", bits.state)
+    if isinstance(value, torch.Generator):
+        return functools.partial(value.set_state, value.get_state())
+    if isinstance(value, np.random.RandomState):
+        return functools.partial(value.set_state, value.get_state())
+    if isinstance(value, random.Random):
+        return functools.partial(value.setstate, value.getstate())
+    return None
 
 
 def _namespace(part: Any) -> dict[str, Any]:

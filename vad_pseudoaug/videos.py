@@ -102,12 +102,20 @@ class VideoSet(Sequence[NDArray[np.float32]]):
         return {"files": files, "layout": self.layout, "key": self.key}
 
     def identity(self) -> str:
-        """Say what tells the set from others: how many videos, and of which files."""
+        """Say what tells the set from others: how many videos, and which.
+
+        Files are known by their paths, arrays in memory by the first and the last one.
+        A dataset's items may differ from reading to reading: only their shape counts.
+        """
         record = self.record()
-        if record is None:
-            return f"{len(self)} videos (..., {self.num_crops}, {self.feature_dim})"
-        digest = hashlib.sha256(json.dumps(record, sort_keys=True).encode())
-        return f"{len(self)} videos, files {digest.hexdigest()[:8]}"
+        if record is not None:
+            digest = hashlib.sha256(json.dumps(record, sort_keys=True).encode())
+            return f"{len(self)} videos, files {digest.hexdigest()[:8]}"
+        shape = f"{len(self)} videos (..., {self.num_crops}, {self.feature_dim})"
+        if not isinstance(self._source, list | tuple):
+            return shape
+        digest = hashlib.sha256(self[0].tobytes() + self[-1].tobytes())
+        return f"{shape}, content {digest.hexdigest()[:8]}"
 
     @property
     def _from_files(self) -> bool:
