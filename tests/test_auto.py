@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from vad_pseudoaug import auto
-from vad_pseudoaug.auto import Choice, choose_p, count_mixed, separation
+from vad_pseudoaug import PseudoVideoSampler, Recipe, auto
+from vad_pseudoaug.auto import Choice, choose_p, count_mixed, mix_in, separation
+from vad_pseudoaug.randomness import make_generator
 from vad_pseudoaug.videos import VideoSet
 
 QUICK = {
@@ -184,6 +185,26 @@ def test_a_recipe_of_normal_videos_alone_can_be_tried(many_videos):
     choice, host = choose(many_videos, lambda share: 0.1 + share, recipe="one-class")
     assert choice.p == 0.5
     assert len(host.trained) == 9
+
+
+def test_videos_mixed_in_are_those_of_draw_each_as_long_as_its_source(
+    vae, many_videos, monkeypatch
+):
+    normal, abnormal = (VideoSet(own) for own in many_videos)
+    recipe = Recipe.named("paper", normal_rate=0.5)
+    sampler = PseudoVideoSampler(vae, recipe=recipe, normal=normal, abnormal=abnormal)
+    drawn = {
+        label: sampler.draw(count, label=label, generator=make_generator(3, 8, label))
+        for label, count in ((0, 3), (1, 10))
+    }
+    monkeypatch.delattr(PseudoVideoSampler, "draw")  # pads all to the longest
+    for label, mixed in enumerate(mix_in(normal, abnormal, sampler, 0.5, seed=3)):
+        made = list(mixed)[10:]
+        expected = drawn[label].unbind()
+        assert len(made) == len(expected)
+        for features, one in zip(made, expected, strict=True):
+            np.testing.assert_array_equal(features, one.features.numpy())
+    assert len({features.shape for features in made}) > 1
 
 
 def test_the_figure_sets_normal_snippets_against_the_highest_fifth():

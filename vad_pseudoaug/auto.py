@@ -22,6 +22,7 @@ from torch.utils.data import ConcatDataset
 
 from .baseline import Baseline, Score, deal
 from .extras import progress_bar
+from .generation import order_sources
 from .items import to_numpy
 from .metrics import roc_auc
 from .mixing import Mixing
@@ -329,10 +330,14 @@ def mix_in(
         if not count:
             mixed.append(videos)
             continue
-        made = sampler.draw(
-            count, label=label, generator=make_generator(seed, 8, label)
-        )
-        more = [video.features.numpy() for video in made.unbind()]
+        generator = make_generator(seed, 8, label)
+        sources = sampler.sources(label)
+        more = [  # one by one: a batch would be as long as the longest, padded
+            sampler.sample(
+                sources.tensor(i), label=label, generator=generator
+            ).features.numpy()
+            for i in order_sources(len(sources), count, generator=generator)
+        ]
         mixed.append(ConcatDataset([videos, more]))  # type: ignore[list-item]
     return mixed[NORMAL], mixed[ABNORMAL]
 
