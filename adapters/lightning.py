@@ -8,80 +8,66 @@ hand, `callback` does more: it fits, mixes, logs, and refreshes by the model's s
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from vad_pseudoaug.auto import Choice
-from vad_pseudoaug.filling import temporary_folder
 from vad_pseudoaug.hosts import SamplerLike, load_sampler
-from vad_pseudoaug.loading import Attachment, describe_handle, switch_state
-from vad_pseudoaug.mixing import Mixing
+from vad_pseudoaug.loading import describe_handle, switch_state
 from vad_pseudoaug.options import names_options
+from vad_pseudoaug.reloading import Reloading
 
 from . import rtfm
+from .lightning_callback import arrange, done_by
 from .lightning_callback import callback as callback
 
 
 class ModuleAttachment:
-    """What `attach` returns: the switch, the counters, and the way back.
-
-    Attributes:
-        parts: Of the loaders made so far.
-        choice: Why `p="auto"` became what it is, once loaders were made.
-    """
+    """What `attach` returns: the switch, the counters, and the way back."""
 
     def __init__(
         self,
         datamodule: Any,
         original: Callable[[], Any],
-        options: dict[str, Any],
+        reloading: Reloading,
     ):
         self._datamodule = datamodule
         self._original = original
-        self._options = options
-        self._enabled = True
-        self.parts: list[Attachment] = []
-        self.choice: Choice | None = None
-        self._place: Path | None = None
+        self._reloading = reloading
 
     def __repr__(self) -> str:
         attached = self._datamodule.train_dataloader is not self._original
         state = switch_state(self, attached=attached)
-        return describe_handle(self, state, Mixing.split(self._options)[0].amount)
+        return describe_handle(self, state, self._reloading.amount)
 
-    def place(self) -> Path:
-        """Return a temporary folder for a pool that all loaders share."""
-        if self._place is None:
-            self._place = temporary_folder(self)
-        return self._place
+    def place(self) -> Path | None:
+        """Return the temporary folder of the pool that loaders share, if any."""
+        return self._reloading.folder.path
+
+    @property
+    def choice(self) -> Choice | None:
+        """Why `p="auto"` became what it is, once loaders were made."""
+        return self._reloading.choice
 
     @property
     def enabled(self) -> bool:
         """Whether videos are replaced; may be switched at any time."""
-        return self._enabled
+        return self._reloading.enabled
 
     @enabled.setter
     def enabled(self, value: bool) -> None:
-        self._enabled = value
-        for part in self.parts:
-            part.enabled = value
+        self._reloading.enabled = value
 
     def stats(self) -> dict[str, int]:
         """Return how many videos were "seen" and how many "replaced" so far."""
-        stats = [part.stats() for part in self.parts]
-        return {key: sum(s[key] for s in stats) for key in ("seen", "replaced")}
+        return self._reloading.stats()
 
     def detach(self) -> None:
         """Give the module, and the loaders that it has made, back as they were."""
-        for part in self.parts:
-            part.detach()
-        if self._place is not None:
-            shutil.rmtree(self._place, ignore_errors=True)
-            self._place = None
+        self._reloading.detach()
         self._datamodule.train_dataloader = self._original
-        self._enabled = False
+        self.enabled = False
 
 
 @names_options(rtfm.attach)
@@ -95,7 +81,9 @@ def attach(
     """Replace videos in the batches of the module's training loaders.
 
     Args:
-        datamodule: With `train_dataloader()`, which returns two loaders.
+        datamodule: With `train_dataloader()`, which returns two loaders, or a
+            dictionary of "normal" and "abnormal". It may make new ones each time, also
+            of other videos, or give the same ones again.
         sampler: Fitted on features like those of the items; or its checkpoint's folder.
         order: Which loader is which: `("normal", "abnormal")` or the reverse.
         **options: Those of `rtfm.attach`.
@@ -111,23 +99,21 @@ def attach(
     if hasattr(original, "_attachment"):
         raise ValueError("the data module is attached already: call detach() first")
     loaded = load_sampler(sampler)
-    handle = ModuleAttachment(datamodule, original, options)
+    reloading = Reloading(rtfm.attach, options)
+    handle = ModuleAttachment(datamodule, original, reloading)
 
     # A plain function: Lightning looks into its code.
     def train_dataloader() -> Any:
         loaders = original()
-        named = dict(zip(order, loaders, strict=True))
-        how = dict(options)
-        if how.get("pool", "auto") == "auto" and Mixing.split(how)[0].fills:
-            how["pool"] = handle.place()  # each call of this makes loaders anew
-        part = rtfm.attach(named["normal"], named["abnormal"], loaded, **how)
-        if part.choice is not None:  # made once, and kept
-            handle.choice, options["p"] = part.choice, part.choice.p
-        part.enabled = part.enabled and handle.enabled
+        both = arrange(loaders, order)
+        if len(both) == 1:
+            raise ValueError(
+                "train_dataloader() returned one loader, expected one of each class; "
+                "one of both classes: lightning.callback(attach=mixed.attach)"
+            )
         # Loaders that are made anew, or for a run that is resumed, go on.
-        trainer = getattr(datamodule, "trainer", None)
-        part.go_on(getattr(trainer, "current_epoch", 0), handle.parts)
-        handle.parts.append(part)
+        reloading.go_on(*done_by(getattr(datamodule, "trainer", None)))
+        reloading.mix(both, loaded)
         return loaders
 
     train_dataloader._attachment = handle  # type: ignore[attr-defined]

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import functools
 import logging
-import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,14 +21,13 @@ from torch.utils.data import DataLoader
 from vad_pseudoaug import PseudoVideoSampler
 from vad_pseudoaug.auto import Choice
 from vad_pseudoaug.extras import require
-from vad_pseudoaug.filling import temporary_folder
 from vad_pseudoaug.hosts import SamplerLike, dataset_of, load_sampler
 from vad_pseudoaug.loading import Attachment, describe_handle
-from vad_pseudoaug.mixer import Mixer
 from vad_pseudoaug.mixing import Mixing
 from vad_pseudoaug.options import options_of, refuse_unknown
 from vad_pseudoaug.randomness import preserved_global_rng
 from vad_pseudoaug.refreshing import Refreshed
+from vad_pseudoaug.reloading import Reloading
 
 from . import rtfm
 
@@ -44,7 +41,6 @@ class PseudoVideos:
 
     Attributes:
         sampler: What makes the pseudo videos; None until it was fitted.
-        choice: Why `p="auto"` became what it is, once loaders were made.
         refreshed: What each round of refreshing brought.
     """
 
@@ -62,7 +58,6 @@ class PseudoVideos:
         options: Mapping[str, Any],
     ):
         self.sampler = sampler
-        self.choice: Choice | None = None
         self.refreshed: list[Refreshed] = []
         self._order = order
         self._attach = attach
@@ -72,20 +67,22 @@ class PseudoVideos:
         self._scores = scores
         self._log = log
         self._options = dict(options)
-        self._handles: list[Attachment] = []
-        self._past = {"seen": 0, "replaced": 0}  # of handles that are no more
+        self._reloading = Reloading(attach, self._options)
         self._epochs_done = 0
-        self._place: Path | None = None
         self._undo: Callable[[], None] | None = None
 
     def __repr__(self) -> str:
         state = f"sampler={self.sampler}"
-        return describe_handle(self, state, Mixing.split(self._options)[0].amount)
+        return describe_handle(self, state, self._reloading.amount)
+
+    @property
+    def choice(self) -> Choice | None:
+        """Why `p="auto"` became what it is, once loaders were made."""
+        return self._reloading.choice
 
     def stats(self) -> dict[str, int]:
         """Return how many videos were "seen" and how many "replaced" so far."""
-        own = [handle.stats() for handle in self._handles]
-        return {k: n + sum(stats[k] for stats in own) for k, n in self._past.items()}
+        return self._reloading.stats()
 
     # The hooks, in the order in which the trainer calls them.
 
@@ -104,7 +101,9 @@ class PseudoVideos:
         # A plain function: Lightning looks into its code.
         def train_dataloader() -> Any:
             loaders = original()
-            self._epochs_done = max(self._epochs_done, trainer.current_epoch)
+            epochs, steps = done_by(trainer)
+            self._epochs_done = max(self._epochs_done, epochs)
+            self._reloading.go_on(self._epochs_done, steps)
             self._mix(loaders)
             return loaders
 
@@ -130,13 +129,14 @@ class PseudoVideos:
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a run that is resumed goes on with."""
-        return {"epochs_done": self._epochs_done}
+        steps = self._reloading.steps_done
+        return {"epochs_done": self._epochs_done, "steps_done": steps}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Go on after the epochs that are done."""
+        """Go on after the epochs and steps that are done."""
         self._epochs_done = state_dict["epochs_done"]
-        for handle in self._handles:  # of loaders that were there before
-            handle.epochs_done = self._epochs_done
+        self._reloading.epochs_done = self._epochs_done
+        self._reloading.steps_done = state_dict.get("steps_done", 0)
 
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Give loaders and data module back as they were."""
@@ -150,7 +150,7 @@ class PseudoVideos:
     # What they do.
 
     def _mix(self, loaders: Any) -> None:
-        chosen = self._arrange(loaders)
+        chosen = self._chosen(loaders)
         if self._refresh_every and any(one.persistent_workers for one in chosen):
             raise ValueError(
                 "refresh_every: loaders with persistent_workers=True keep the pseudo "
@@ -162,38 +162,17 @@ class PseudoVideos:
                     "sampler: expected a fitted one where there is one loader"
                 )
             self.sampler = PseudoVideoSampler.fit(*map(dataset_of, chosen), **self._fit)
-        options = dict(self._options)
-        if options.get("pool", "auto") == "auto" and Mixing.split(options)[0].fills:
-            if self._place is None:
-                self._place = temporary_folder(self)
-            options["pool"] = self._place  # reloaded loaders share it
-        handle = self._attach(*chosen, self.sampler, **options)
-        if handle.choice is not None:  # made once, and kept
-            self.choice, self._options["p"] = handle.choice, handle.choice.p
-        handle.go_on(self._epochs_done, self._handles)
-        self._handles.append(handle)
+        self._reloading.mix(chosen, self.sampler)
 
-    def _arrange(self, loaders: Any) -> list[DataLoader[Any]]:
+    def _chosen(self, loaders: Any) -> list[DataLoader[Any]]:
         """Return the loaders in the order of the arguments of `attach`."""
-        loaders = getattr(loaders, "iterables", loaders)  # a CombinedLoader's
-        if isinstance(loaders, Sequence) and len(loaders) == 1:
-            [loaders] = loaders
-        if isinstance(loaders, DataLoader):
-            if self._attach is rtfm.attach:
-                raise ValueError(
-                    "the trainer has one training loader, expected one of each class; "
-                    "one of both classes: attach=mixed.attach, see docs/hosts.md"
-                )
-            return [loaders]
-        named = loaders
-        if isinstance(loaders, Sequence):
-            named = dict(zip(self._order, loaders, strict=False))
-        if len(loaders) != 2 or sorted(named) != ["abnormal", "normal"]:
+        chosen = arrange(loaders, self._order)
+        if len(chosen) == 1 and self._attach is rtfm.attach:
             raise ValueError(
-                "training loaders: expected two, or the names 'normal' and 'abnormal', "
-                f"got {len(loaders)} with the names {sorted(named)}"
+                "the trainer has one training loader, expected one of each class; "
+                "one of both classes: attach=mixed.attach, see docs/hosts.md"
             )
-        return [named["normal"], named["abnormal"]]
+        return chosen
 
     def _refresh(self, trainer: Any, pl_module: Any, epochs_done: int) -> None:
         if self.sampler is None:
@@ -211,12 +190,9 @@ class PseudoVideos:
         )
         if not found.accepted:
             return
-        self._release()
         loaders = trainer.train_dataloader
-        for loader in self._arrange(loaders):
-            # A copy that Lightning made of an attached loader, for several processes.
-            if isinstance(loader.collate_fn, Mixer):
-                Attachment([loader]).detach()
+        # For several processes Lightning makes copies of the attached loaders.
+        self._release(self._chosen(loaders))
         self._mix(loaders)
 
     @torch.no_grad()
@@ -235,14 +211,9 @@ class PseudoVideos:
         scores: NDArray[Any] = torch.as_tensor(found).float().cpu().numpy()
         return scores
 
-    def _release(self) -> None:
-        self._past = self.stats()
-        for handle in self._handles:
-            handle.detach()
-        self._handles = []
-        if self._place is not None:
-            shutil.rmtree(self._place, ignore_errors=True)
-            self._place = None
+    def _release(self, copies: Sequence[DataLoader[Any]] = ()) -> None:
+        self._reloading.detach(copies)
+        self._reloading.epochs_done = self._epochs_done
 
     def _detach(self) -> None:
         self._release()
@@ -262,6 +233,38 @@ class PseudoVideos:
             **self._options,
         }
         return functools.partial(callback, **arguments), (self.sampler,)
+
+
+def arrange(loaders: Any, order: Sequence[str]) -> list[DataLoader[Any]]:
+    """Return the training loaders, the normal one first; one of both classes alone.
+
+    Raises:
+        ValueError: If they are neither one, nor two, nor named by the classes.
+    """
+    loaders = getattr(loaders, "iterables", loaders)  # a CombinedLoader's
+    if isinstance(loaders, Sequence) and len(loaders) == 1:
+        [loaders] = loaders
+    if isinstance(loaders, DataLoader):
+        return [loaders]
+    if isinstance(loaders, Mapping):
+        found, named = f"a dictionary with the names {list(loaders)}", loaders
+    elif isinstance(loaders, Sequence):
+        found, named = f"{len(loaders)}", dict(zip(order, loaders, strict=False))
+    else:
+        found, named = type(loaders).__name__, {}
+    if set(named) != {"normal", "abnormal"} or len(loaders) != 2:
+        raise ValueError(
+            "training loaders: expected two, or a dictionary with the names 'normal' "
+            f"and 'abnormal', got {found}"
+        )
+    return [named["normal"], named["abnormal"]]
+
+
+def done_by(trainer: Any) -> tuple[int, int]:
+    """Return how many epochs and batches a trainer has done, also before a resume."""
+    epochs: int = getattr(trainer, "current_epoch", 0)
+    loop = getattr(trainer, "fit_loop", None)
+    return epochs, 0 if loop is None else loop.epoch_loop.batch_progress.total.ready
 
 
 def callback(

@@ -1,12 +1,14 @@
 """The Lightning callback, in a real trainer."""
 
+import gc
+import multiprocessing
 import pickle
 import sys
 
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset
 
 from hosts import FEATURE_DIM, RtfmDataset, rtfm_loaders
 from vad_pseudoaug import PseudoVideoSampler
@@ -252,6 +254,190 @@ def test_what_is_drawn_goes_on_in_a_resumed_run(sampler, kind, start_after, tmp_
     fit(2)[0].save_checkpoint(tmp_path / "two.ckpt")
     later = fit(4, ckpt_path=tmp_path / "two.ckpt")[1].batches
     assert same(later, whole[4:])
+
+
+class Given:
+    """As a data module without Lightning: what its loaders are is told from outside."""
+
+    def __init__(self, make):
+        self.train_dataloader = make
+
+
+def normal_and_abnormal(*, pick=None, **options):
+    datasets = [RtfmDataset(8, label) for label in (0.0, 1.0)]
+    if pick is not None:
+        datasets = [Subset(dataset, pick) for dataset in datasets]
+    return [DataLoader(dataset, batch_size=4, **options) for dataset in datasets]
+
+
+def module_of(make, sampler, **options):
+    module = Given(make)
+    options = {"order": ("normal", "abnormal"), "p": 1, **options}
+    return module, lightning.attach(module, sampler, **options)
+
+
+def batches_of(loaders):
+    return [batch[0].clone() for loader in loaders for batch in loader]
+
+
+both_kinds = pytest.mark.parametrize("kind", ["data module", "callback"])
+
+
+@both_kinds
+def test_workers_go_with_the_loaders_that_are_dropped(sampler, kind, monkeypatch):
+    class Counting(Host):
+        def on_train_epoch_end(self):
+            gc.collect()
+            self.modes.append(len(multiprocessing.active_children()))
+
+    monkeypatch.setattr(
+        InOrder,
+        "train_dataloader",
+        lambda self: normal_and_abnormal(num_workers=1, persistent_workers=True),
+    )
+    callbacks, data, own = attached(kind, sampler, p=1)
+    host = run(callbacks, Counting(), data=data, epochs=3, reload=1)[1]
+    assert host.modes == [2, 2, 2]
+    assert own.stats()["seen"] == own.stats()["replaced"] >= 48
+
+
+@both_kinds
+@pytest.mark.parametrize("reload", [0, 1])
+def test_loaders_that_are_given_again_stay_attached(sampler, kind, reload, monkeypatch):
+    def batches(make, reload):
+        monkeypatch.setattr(InOrder, "train_dataloader", make)
+        callbacks, data, own = attached(kind, sampler, p=0.5)
+        hosts = [
+            run(callbacks, data=data, epochs=2, reload=reload)[1] for _ in range(2)
+        ]
+        assert own.stats()["seen"] == 64
+        return hosts[0].batches + hosts[1].batches
+
+    expected = batches(lambda self: normal_and_abnormal(), 0)
+    kept = normal_and_abnormal()
+    assert same(batches(lambda self: kept, reload), expected)
+
+
+def test_a_loader_that_is_given_again_beside_a_new_one(sampler):
+    def batches(make):
+        module, handle = module_of(make, sampler, p=0.5)
+        found = []
+        for _ in range(3):
+            found += batches_of(module.train_dataloader())
+        return found, handle
+
+    options = {"num_workers": 1, "persistent_workers": True}
+    kept = normal_and_abnormal(**options)[0]
+    found, handle = batches(lambda: [kept, normal_and_abnormal(**options)[1]])
+    assert same(found, batches(normal_and_abnormal)[0])
+    assert handle.stats()["seen"] == 48
+    handle.detach()
+    assert type(kept) is DataLoader
+
+
+def test_a_loader_that_somebody_looked_at_changes_nothing(sampler):
+    module, handle = module_of(normal_and_abnormal, sampler)
+    used = module.train_dataloader()
+    module.train_dataloader()  # say, for its length
+    assert not same(batches_of(used), batches_of(normal_and_abnormal()))
+    assert handle.stats() == {"seen": 16, "replaced": 16}
+
+
+def test_other_videos_get_a_pool_of_their_own(sampler, tmp_path):
+    # The first video is the same, and so is their number.
+    picks = [[0, 1, 2, 3], [0, 5, 6, 7], [0, 5, 6, 7], [0, 1]]
+
+    def run_all(**options):
+        left = iter(picks)
+        module, handle = module_of(
+            lambda: normal_and_abnormal(pick=next(left)), sampler, seed=1, **options
+        )
+        rounds = []
+        for _ in picks:
+            loaders = module.train_dataloader()
+            rounds.append((batches_of(loaders), handle.place()))
+        return rounds
+
+    entry = 2 * 6 * FEATURE_DIM * 4
+    rounds = run_all(pool_bytes=4 * entry)
+    places = [place for _, place in rounds]
+    assert len(set(places)) == 3
+    assert places[1] == places[2]
+    assert [place.exists() for place in places] == [False, False, False, True]
+    # What is read from a pool is what would be made without it.
+    for (found, _), (made, _) in zip(rounds, run_all(pool_bytes=0), strict=True):
+        assert same(found, made)
+    with pytest.raises(ValueError, match="take another folder"):
+        run_all(pool=tmp_path / "named")
+
+
+def test_loaders_of_other_videos_that_are_still_in_use_find_a_pool(sampler, caplog):
+    left = iter([[0, 1, 2, 3], [4, 5, 6, 7]])
+    module, _ = module_of(lambda: normal_and_abnormal(pick=next(left)), sampler)
+    used = module.train_dataloader()
+    module.train_dataloader()
+    assert len(batches_of(used)) == 2
+    assert not caplog.records
+
+
+@every_kind
+@pytest.mark.parametrize("start_after", [3, 5])
+def test_warm_up_in_steps_goes_on(sampler, kind, start_after, tmp_path):
+    def fit(epochs, **how):
+        options = {"p": 0.5, "start_after": start_after, "start_unit": "steps"}
+        callbacks, data, own = attached(kind, sampler, **options)
+        return *run(callbacks, data=data, epochs=epochs, **how), own
+
+    _, host, own = fit(4)
+    whole = host.batches
+    assert own.stats()["replaced"] > 0
+    assert same(fit(4, reload=1)[1].batches, whole)
+    fit(2)[0].save_checkpoint(tmp_path / "two.ckpt")
+    assert same(fit(4, ckpt_path=tmp_path / "two.ckpt")[1].batches, whole[4:])
+
+
+def test_a_state_of_before_steps_were_counted_loads(sampler):
+    own = lightning.callback(sampler)
+    own.load_state_dict({"epochs_done": 3})
+    assert own.state_dict() == {"epochs_done": 3, "steps_done": 0}
+
+
+def test_the_switch_is_that_of_the_options_and_stays_over_reloads(sampler):
+    module, handle = module_of(normal_and_abnormal, sampler, enabled=False)
+    real = batches_of(normal_and_abnormal())
+    assert not handle.enabled
+    assert "enabled=False" in repr(handle)
+    assert same(batches_of(module.train_dataloader()), real)
+    handle.enabled = True
+    first = module.train_dataloader()
+    assert not any(map(torch.equal, batches_of(first), real))
+    assert handle.enabled
+    handle.enabled = False
+    assert same(batches_of(first), real)
+    assert same(batches_of(module.train_dataloader()), real)
+    assert handle.stats() == {"seen": 64, "replaced": 16}
+
+
+def test_loaders_by_name_and_those_that_cannot_be(sampler):
+    normal, abnormal = normal_and_abnormal()
+    module, handle = module_of(
+        lambda: {"abnormal": abnormal, "normal": normal},
+        sampler,
+        order=("abnormal", "normal"),
+    )
+    assert list(module.train_dataloader()) == ["abnormal", "normal"]
+    batches_of([normal, abnormal])
+    assert handle.stats() == {"seen": 16, "replaced": 16}
+    handle.detach()
+    for made, message in [
+        ({"a": normal, "b": abnormal}, r"a dictionary with the names \['a', 'b'\]"),
+        ([normal, abnormal, normal], "expected two, .* got 3"),
+        (iter([normal, abnormal]), "expected two, .* got list_iterator"),
+        (normal, r"train_dataloader\(\) returned one loader"),
+    ]:
+        module, _ = module_of(lambda made=made: made, sampler)
+        with pytest.raises(ValueError, match=message):
+            module.train_dataloader()
 
 
 def test_loaders_come_back_after_an_error(sampler):

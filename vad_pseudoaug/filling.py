@@ -73,6 +73,31 @@ def temporary_folder(owner: object) -> Path:
     return folder
 
 
+class SharedFolder:
+    """A temporary folder for pools that come one after the other: the like share it.
+
+    Attributes:
+        path: Where it is; None until a pool asked for it.
+    """
+
+    def __init__(self) -> None:
+        self.path: Path | None = None
+        self._record: object = None
+
+    def claim(self, record: object) -> Path:
+        """Return the folder for pools of this record, a new one if it is another."""
+        if self.path is None or record != self._record:
+            self.remove()
+            self.path, self._record = temporary_folder(self), record
+        return self.path
+
+    def remove(self) -> None:
+        """Remove it; pools that are still in use take one of their own."""
+        if self.path is not None:
+            shutil.rmtree(self.path, ignore_errors=True)
+            self.path = None
+
+
 def _remove(folder: Path, owner: int) -> None:
     # A forked worker that drops its copy must not take the folder from the others.
     if os.getpid() == owner:

@@ -62,8 +62,12 @@ class Ledger:
 
     @property
     def taken(self) -> int:
-        """How many batches the host took of iterations of the loader."""
+        """How many batches the host took of iterations of the loader; may be set."""
         return int(self._rows[0, 2])
+
+    @taken.setter
+    def taken(self, value: int) -> None:
+        self._rows[0, 2] = value
 
     @property
     def made(self) -> int:

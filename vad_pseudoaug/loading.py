@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from .deferred import pending_items
+from .filling import SharedFolder
 from .ledger import Ledger
 from .mixer import Mixer
 from .pool import Pool
@@ -101,12 +102,12 @@ class Attachment:
         for mixer in self._mixers:
             mixer.ledger.epoch = value
 
-    def go_on(self, epochs: int, before: Sequence[Attachment] = ()) -> None:
-        """Go on after so many epochs, or more that loaders before these have done."""
-        self.epochs_done = epochs
-        if before:
-            for mixer, old in zip(self._mixers, before[-1]._mixers, strict=True):
-                mixer.ledger.epoch = max(epochs, old.ledger.epoch)
+    def go_on(self, ledgers: Sequence[Ledger], folder: SharedFolder) -> None:
+        """Go on with the ledgers, and the pool, of loaders that were before these."""
+        for mixer, ledger in zip(self._mixers, ledgers, strict=False):
+            mixer.ledger = ledger
+        if self._pool is not None:
+            self._pool.share(folder)
 
     def detach(self) -> None:
         """Give the loaders back as they were before `attach`.
@@ -116,10 +117,7 @@ class Attachment:
         """
         seen, replaced = self.stats().values()
         for loader in self._loaders:
-            mixer = _mixer_of(loader)
-            mixer.ledger.retire()
-            loader.collate_fn = mixer.collate
-            loader.__class__ = type(loader).__bases__[0]
+            give_back(loader)
         self._loaders, self._past = (), (seen, replaced)
         if self._pool is not None:
             self._pool.close()
@@ -161,6 +159,14 @@ def check_attachable(loader: DataLoader[Any], *, allow_single: bool) -> None:
                 "attach, which would give no pseudo video: attach to a plain "
                 "DataLoader in its place, or wrap the datasets before it is made"
             )
+
+
+def give_back(loader: DataLoader[Any]) -> None:
+    """Make a loader again what it was; see `Attachment.detach`."""
+    mixer = _mixer_of(loader)
+    mixer.ledger.retire()
+    loader.collate_fn = mixer.collate
+    loader.__class__ = type(loader).__bases__[0]
 
 
 def _is_left_over(iterator: Any) -> bool:

@@ -16,16 +16,17 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor
+from torch.utils.data import Subset
 
 from .checkpoint import claim_folder
 from .deferred import Survey
 from .entries import Entry, has_entry, read_entry, write_entry
-from .filling import has_room, plan_pool, run_all, temporary_folder
+from .filling import SharedFolder, has_room, plan_pool, run_all, temporary_folder
 from .items import ItemFormat
 from .mixing import Made, Mixing, PseudoVideoMaker
 from .randomness import make_generator
 from .repeatable import one_thread, seeded_global_rng
-from .untouched import left_as_it_was
+from .untouched import left_as_it_was, parts_of
 from .vae import CLASS_NAMES
 
 logger = logging.getLogger("vad_pseudoaug")
@@ -87,17 +88,32 @@ class Pool:
             }
         entry_bytes = largest * (2 if self._half else 4)
         self.plan = plan_pool(self._num_sources, entry_bytes, mixing.pool_bytes)
+        self._firsts = firsts
         if self._given is not None:
-            record = {  # what the entries depend on
-                "model": maker.sampler.fingerprint(),
-                "seed": self._seed,
-                "variants": self.plan.variants,
-                "dtype": mixing.pool_dtype,
-                "refresh_every": self._refresh,
-                "sources": firsts,
-            }
-            claim_folder(self._given, "pool.json", record)
+            claim_folder(self._given, "pool.json", self._record())
             self._folder = Path(self._given)
+
+    def _record(self) -> dict[str, Any]:
+        """Return what the entries depend on."""
+        return {
+            "model": self._maker.sampler.fingerprint(),
+            "seed": self._seed,
+            "variants": self.plan.variants,
+            "dtype": "float16" if self._half else "float32",
+            "refresh_every": self._refresh,
+            "sources": self._firsts,
+        }
+
+    def share(self, folder: SharedFolder) -> None:
+        """Go on, where no folder was given, with the entries of a pool of the same."""
+        if self._given is None:
+            items = []
+            for sources in self._maker.sources.values():
+                items.append(repr(list(sources.indices)))
+                for part in parts_of(sources.dataset):
+                    if isinstance(part, Subset):
+                        items.append(repr(list(part.indices)))
+            self._folder = folder.claim({**self._record(), "items": items})
 
     def take(self, label: int, number: int, variant: int, epoch: int) -> Made:
         """Return the pseudo video of a key: read where it is stored, else made.
