@@ -23,7 +23,7 @@ from .randomness import make_generator
 from .sampler import PseudoVideoSampler
 from .selection import Selection
 from .vae import ABNORMAL, CLASS_NAMES, NORMAL
-from .videos import VideoSet, VideoSource, as_pair
+from .videos import VideoSet, VideoSource, as_pair, as_recorded
 
 HELD_OUT_SHARE = 0.5
 # Of each kind, which bounds memory on large sets: the window of a long video that has
@@ -82,7 +82,8 @@ def check_sampler(
 
     Args:
         sampler: With the videos that it was fitted on.
-        normal: Normal training videos that it was not fitted on.
+        normal: Normal training videos that it was not fitted on. Files are read in the
+            layout and by the key of those that it was; a `VideoSet` has its own.
         abnormal: Abnormal ones; None for a sampler of normal videos alone, which is
             judged by whether its pseudo abnormal videos are normal in all but what was
             disturbed.
@@ -93,7 +94,8 @@ def check_sampler(
 
     Raises:
         ImportError: If scikit-learn is not installed; it names the extra.
-        ValueError: If there are too few videos, or they are the sampler's own.
+        ValueError: If there are too few videos, or they are the sampler's own, or of
+            other crops or another feature size than these.
     """
     if (abnormal is None) != (sampler.abnormal is None):
         raise ValueError(
@@ -101,12 +103,9 @@ def check_sampler(
             "fitted on"
         )
     if abnormal is None:
-        return _check_one_class(
-            sampler, VideoSet(normal, name="normal"), seed, progress
-        )
+        return _check_one_class(sampler, normal, seed, progress)
     known = (sampler.sources(ABNORMAL), sampler.sources(NORMAL))  # normal, abnormal
-    held_out = as_pair(normal, abnormal)
-    _refuse_known(known, held_out)
+    held_out = as_pair(*_take(known, (normal, abnormal)))
     recipe = sampler.recipe
     options: dict[str, Any] = {"seed": sampler.seed, "progress": progress}
     selected = select_snippets(
@@ -148,10 +147,10 @@ def check_sampler(
 
 
 def _check_one_class(
-    sampler: PseudoVideoSampler, held_out: VideoSet, seed: int, progress: bool | None
+    sampler: PseudoVideoSampler, normal: VideoSource, seed: int, progress: bool | None
 ) -> Check:
     known = sampler.sources(ABNORMAL)
-    _refuse_known((known,), (held_out,))
+    [held_out] = _take((known,), (normal,))
     real, training = _clips(held_out), _clips(known)
     sources, pseudo = _make(sampler, held_out, None, ABNORMAL, seed, progress)
     judges: dict[str, Callable[[], Sequence[Gate]]] = {
@@ -174,6 +173,27 @@ def _ask(
             gates[name] = judgement()
             step()
     return gates
+
+
+def _take(known: Sequence[VideoSet], given: Sequence[VideoSource]) -> list[VideoSet]:
+    """Take held-out videos that can be compared with those that the sampler knows.
+
+    Other crops may be sampled, but not compared: the mean score of one spreads more
+    than that of ten. And it is in their number that swapped axes show.
+    """
+    held_out = [
+        as_recorded(new, own.record(), name=own.name)
+        for own, new in zip(known, given, strict=True)
+    ]
+    for own, new in zip(known, held_out, strict=True):
+        ours, theirs = ((v.num_crops, v.feature_dim) for v in (own, new))
+        if ours != theirs:
+            raise ValueError(
+                f"{new.name}: expected {ours[0]} crops of size {ours[1]}, as in the "
+                f"videos that the sampler was fitted on, got {theirs[0]} of {theirs[1]}"
+            )
+    _refuse_known(known, held_out)
+    return held_out
 
 
 def _refuse_known(known: Sequence[VideoSet], held_out: Sequence[VideoSet]) -> None:

@@ -51,7 +51,10 @@ def add_check(commands: Any) -> None:
         "-o", "--output", metavar="FOLDER", help="report [RUN/report]", default=None
     )
     check.add_argument(
-        "--normal", metavar="LIST", help="normal training videos that RUN never saw"
+        "--normal",
+        metavar="LIST",
+        help="normal training videos that RUN never saw, read with the layout and key "
+        "of the fit",
     )
     check.add_argument("--abnormal", metavar="LIST", help="abnormal ones")
     check.add_argument("--seed", type=seed, default=0, help="[0]")

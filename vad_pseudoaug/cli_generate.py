@@ -34,9 +34,13 @@ def add_generate(commands: Any) -> None:
         metavar="NUMBER",
         help="pseudo videos per video [the recipe's]",
     )
-    generate.add_argument("--normal", metavar="LIST", help="other normal sources")
+    generate.add_argument(
+        "--normal",
+        metavar="LIST",
+        help="other normal sources, read with the layout and key of the fit",
+    )
     generate.add_argument("--abnormal", metavar="LIST", help="other abnormal sources")
-    add_layout(generate, "order of the axes in the files [TND]", default="TND")
+    add_layout(generate, "order of the axes in the files written [TND]", default="TND")
     generate.add_argument(
         "--dtype", default="float32", choices=("float32", "float16"), help="[float32]"
     )

@@ -26,7 +26,7 @@ from .checkpoint import (
 from .claims import printable
 from .codes import Codes, KeptCodes
 from .extras import as_device, track
-from .features import Layout, to_segments
+from .features import LAYOUTS, Layout, to_segments
 from .fitting import Fitted, GivenScores, Selected, as_training, fit_vae, measure_fit
 from .generation import (
     PseudoVideo,
@@ -47,7 +47,7 @@ from .refreshing import Refreshed, refresh
 from .training import History, check_state
 from .untouched import left_as_it_was
 from .vae import ABNORMAL, CLASS_NAMES, NORMAL, MultiTaskVAE, split_tensors
-from .videos import VideoSet, VideoSource
+from .videos import VideoSet, VideoSource, as_recorded
 
 # What the norms of generated snippets are learned from, crops included.
 MAX_VIDEOS = 200
@@ -676,13 +676,15 @@ class PseudoVideoSampler(SnippetMaker):
         Args:
             folder: The checkpoint.
             normal: Normal videos for `draw`; None takes the files it was fitted on,
-                if all of them are still there and usable.
+                if all of them are still there and usable. Other files are read in the
+                layout and by the key of these; a `VideoSet` has its own.
             abnormal: Abnormal videos for `draw`, likewise.
             device: Where to sample.
 
         Raises:
-            FileNotFoundError: If there is no checkpoint.
+            FileNotFoundError: If there is no checkpoint, or no file that is given.
             CheckpointError: If it is broken, of another kind or of a newer version.
+            ValueError: If the videos given are not usable, or of another feature size.
         """
         device = as_device(device)
         config, tensors = read_checkpoint(folder, cls.__name__, _ENTRIES)
@@ -705,16 +707,12 @@ class PseudoVideoSampler(SnippetMaker):
                 raise KeyError("the scorer or the banks that the recipe asks for")
         except (TypeError, KeyError, ValueError) as error:
             raise CheckpointError(f"{folder}: an entry is broken: {error}") from error
-        lost: dict[str, str] = {}
+        given = {"normal": normal, "abnormal": abnormal}
         try:
-            sources = {
-                name: _find(name, config["sources"][name], given, feature_dim, lost)
-                for name, given in (("normal", normal), ("abnormal", abnormal))
-            }
+            records = {name: _as_record(config["sources"][name]) for name in given}
             sampler = cls(
                 vae,
                 recipe=recipe,
-                **sources,
                 profile=FeatureProfile.from_dict(config["profile"]),
                 scorer=scorer,
                 banks=banks,
@@ -724,7 +722,13 @@ class PseudoVideoSampler(SnippetMaker):
         except (TypeError, KeyError, ValueError) as error:
             raise CheckpointError(f"{folder}: an entry is broken: {error}") from error
         sampler.history, sampler.selection = config["history"], config["selection"]
-        sampler._lost = lost
+        # What is wrong with videos that are given is not wrong with the checkpoint.
+        sampler.normal, sampler.abnormal = (
+            sampler._own(
+                name, _find(name, records[name], own, feature_dim, sampler._lost)
+            )
+            for name, own in given.items()
+        )
         return sampler
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
@@ -799,24 +803,37 @@ def _read_means(saved: Mapping[str, Tensor] | None, feature_dim: int) -> Tensor 
     return torch.stack(means).float()
 
 
+def _as_record(saved: Any) -> dict[str, Any] | None:
+    """Check what `VideoSet.record` wrote."""
+    if saved is None:
+        return None
+    files = [Path(file) for file in saved["files"]]
+    layout, key = saved["layout"], saved["key"]
+    if layout not in (None, *LAYOUTS):
+        raise ValueError(f"layout: expected one of {', '.join(LAYOUTS)}, got {layout}")
+    if not isinstance(key, str | None):
+        raise TypeError(f"key: expected a name, got {key}")
+    return {"files": files, "layout": layout, "key": key}
+
+
 def _find(
     name: str,
-    saved: Any,
+    saved: Mapping[str, Any] | None,
     given: VideoSource | None,
     feature_dim: int,
     lost: dict[str, str],
 ) -> VideoSource | None:
     """Take the videos given, else those saved; note why these are not to be had."""
-    if given is not None or saved is None:
-        return given
-    files = [Path(file) for file in saved["files"]]
-    options = {"layout": saved["layout"], "key": saved["key"]}
+    if given is not None:
+        return as_recorded(given, saved, name=name)
+    if saved is None:
+        return None
     try:
-        gone = next((file for file in files if not file.is_file()), None)
+        gone = next((file for file in saved["files"] if not file.is_file()), None)
         if gone is not None:
             lost[name] = f"{printable(str(gone))}, which is not there"
             return None
-        videos = VideoSet(files, **options)
+        videos = as_recorded(saved["files"], saved, name=name)
     except (OSError, ValueError) as error:  # of another user, or made anew
         lost[name] = f"files that are not usable now: {printable(str(error))}"
         return None

@@ -119,9 +119,7 @@ class VideoSet(Sequence[NDArray[np.float32]]):
 
     @property
     def _from_files(self) -> bool:
-        return isinstance(self._source, list | tuple) and isinstance(
-            self._source[0], str | os.PathLike
-        )
+        return _are_files(self._source)
 
     def title(self, index: int) -> str:
         """Name one video: its file, or the set's name and its number."""
@@ -247,6 +245,37 @@ class VideoSet(Sequence[NDArray[np.float32]]):
     def tensor(self, index: int) -> Tensor:
         """Return video `index` as a float32 CPU tensor `(N, T, D)`, a copy."""
         return copied(self[index])
+
+
+def _are_files(source: Any) -> bool:
+    return (
+        isinstance(source, list | tuple)
+        and len(source) > 0
+        and isinstance(source[0], str | os.PathLike)
+    )
+
+
+def as_recorded(
+    source: VideoSource, record: Mapping[str, Any] | None, *, name: str = "videos"
+) -> VideoSet:
+    """Take more videos of the kind that a record is of.
+
+    Args:
+        source: A list file or files are read in the layout and by the key of the
+            record. All else, a `VideoSet` too, has axes of its own.
+        record: What `VideoSet.record` returned; None says nothing.
+        name: What the set is called in messages.
+
+    Raises:
+        FileNotFoundError: See `VideoSet`, as for the others.
+        ValueError: If there is no video, or its axes are others.
+        TypeError: If the source is none.
+    """
+    if record is None or not (
+        isinstance(source, str | os.PathLike) or _are_files(source)
+    ):
+        return VideoSet(source, name=name)
+    return VideoSet(source, layout=record["layout"], key=record["key"], name=name)
 
 
 def check_sequence(source: Any, *, name: str) -> None:
