@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from vad_pseudoaug import PseudoVideoSampler
+from vad_pseudoaug.feed import Feed
 from vad_pseudoaug.randomness import make_generator
 from vad_pseudoaug.refreshing import Quality, is_worse
 
@@ -139,6 +140,52 @@ def test_rounds_repeat_and_differ(many_videos):
     drawn = first.draw(2, label=1)
     first.refresh(right, epochs=1, guard=False)
     assert not torch.equal(first.draw(2, label=1).pseudo_mask, drawn.pseudo_mask)
+
+
+def test_what_has_trained_is_not_held_out(many_videos, monkeypatch):
+    """Nor the other way round, whatever is selected."""
+    splits, original = [], Feed.__init__
+
+    def watch(self, *arguments):
+        original(self, *arguments)
+        splits.append((self._videos, self._held_out))
+
+    monkeypatch.setattr(Feed, "__init__", watch)
+
+    normal, abnormal = ([right(video) for video in own] for own in many_videos)
+    for number in (0, 3, 6):
+        abnormal[number] = np.zeros_like(abnormal[number])
+    sampler = fit(many_videos, right, epochs=2, validation_share=0.3, seed=2)
+    sampler.refresh((normal, abnormal), epochs=1, guard=False)
+    sampler.refresh(right, epochs=1, guard=False)
+    first, second, third = splits
+    assert [len(own) for own in (*first[0], *first[1])] == [7, 7, 3, 3]
+    assert second[0][0] == first[0][0]
+    assert second[1][0] == first[1][0]
+    assert len(second[0][1]) + len(second[1][1]) == 7
+    for label in (0, 1):
+        trained, held_out = (
+            [set(split[part][label]) for split in splits] for part in (0, 1)
+        )
+        assert not set.union(*trained) & set.union(*held_out)
+    assert third == first
+
+
+def test_a_round_draws_what_the_fit_did_not(many_videos, monkeypatch):
+    """The very same videos, but neither their order nor their noise."""
+    noise, original = [], Feed._plan
+
+    def watch(self, *arguments):
+        plan = original(self, *arguments)
+        noise.append(plan.noise[0])
+        return plan
+
+    monkeypatch.setattr(Feed, "_plan", watch)
+    sampler = fit(many_videos, right, epochs=1, validation_share=0.3, seed=2)
+    sampler.refresh(right, epochs=1, guard=False)
+    half = len(noise) // 2
+    for first, second in zip(noise[:half], noise[half:], strict=True):
+        assert not torch.equal(first, second)
 
 
 def test_scores_may_be_pairs_and_must_fit(many_videos):

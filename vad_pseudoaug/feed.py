@@ -113,7 +113,9 @@ class Feed:
     """Gives the batches of an epoch: of one video each, or mixed over videos.
 
     All that is random in a batch is drawn before any of it is read, so that it can be
-    read ahead of its turn.
+    read ahead of its turn. Which videos are held out depends on `seed` and on how many
+    there are, and not on the selection: with the same seed none that has trained is
+    held out later.
     """
 
     def __init__(
@@ -139,17 +141,22 @@ class Feed:
         self._videos: list[list[int]] = []
         self._held_out: list[list[int]] = []
         for label, numbers in ((NORMAL, list(range(len(normal)))), (ABNORMAL, chosen)):
-            count = round(len(numbers) * recipe.validation_share)
-            if numbers and recipe.validation_share and not 0 < count < len(numbers):
+            count = len(self._sets[label])
+            generator = make_generator(seed, 6, label)
+            order = torch.randperm(count, generator=generator, device="cpu").tolist()
+            apart = set(order[: round(count * recipe.validation_share)])
+            held_out = [i for i in numbers if i in apart]
+            if (
+                numbers
+                and recipe.validation_share
+                and not 0 < len(held_out) < len(numbers)
+            ):
                 raise NothingToLearnError(
                     f"validation_share={recipe.validation_share}: expected some videos "
                     f"of {len(numbers)} to train and some to validate, in each class"
                 )
-            generator = make_generator(seed, 6, label)
-            order = torch.randperm(len(numbers), generator=generator, device="cpu")
-            mixed = [numbers[i] for i in order.tolist()] if count else numbers
-            self._held_out.append(sorted(mixed[:count]))
-            self._videos.append(sorted(mixed[count:]))
+            self._held_out.append(held_out)
+            self._videos.append([i for i in numbers if i not in apart])
 
     def held_out(self, generator: torch.Generator) -> Iterator[Batch]:
         """Give the held-out videos, each a batch."""

@@ -93,6 +93,7 @@ def refresh(
         selected.selection,
         replace(recipe, epochs=epochs, kl_warmup=0.0),
         seed=sampler.seed + len(sampler.history),  # no round repeats another's draws
+        split_seed=sampler.seed,  # what has trained is not held out
         progress=progress,
     )
     fitted = measure_fit(vae, normal, abnormal, recipe, selected, history, **options)

@@ -45,6 +45,7 @@ def train_vae(
     recipe: Recipe,
     *,
     seed: int = 0,
+    split_seed: int | None = None,
     state_path: str | os.PathLike[str] | None = None,
     progress: bool | None = None,
     processes: Processes | None = None,
@@ -63,6 +64,8 @@ def train_vae(
         selection: Which snippets of the abnormal videos are abnormal.
         recipe: Epochs, rates and the size of a batch.
         seed: Seed of the order of videos, the draws of snippets and the latent noise.
+        split_seed: Seed of which videos are held out; None takes `seed`. A model that
+            is trained on takes the one that it had.
         state_path: A `.safetensors` file. If it exists, training goes on from it, and
             ends on the CPU bit for bit as if it had never stopped. The last complete
             epoch is written to it every 30 seconds, and when training ends for
@@ -88,7 +91,8 @@ def train_vae(
         return []
     model.train()
     optimiser = _adam(model, recipe.lr)
-    feed = Feed(model, normal, abnormal, selection, recipe, seed, processes)
+    split_seed = seed if split_seed is None else split_seed
+    feed = Feed(model, normal, abnormal, selection, recipe, split_seed, processes)
     run = _run(recipe, seed, normal, abnormal)
     run["selected"] = selection.to_dict()
     best = _Best(recipe.patience)
