@@ -1,5 +1,7 @@
 """Pseudo videos of every recipe: one contract, and what each choice makes of them."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -283,6 +285,66 @@ def test_pseudo_normal_videos_replace_what_is_suspicious(many_videos):
         profile=FeatureProfile(suspicious=2.0),
     )
     assert calm.sample(source, label=0).pseudo_mask.sum() == 1
+
+
+@pytest.fixture(scope="module")
+def of_means(many_videos, tmp_path_factory):
+    """A sampler that scores means of crops, as fitted, read again, and as in a worker.
+
+    Beside them abnormal videos, whose crops differ.
+    """
+    rng = np.random.default_rng(0)
+    noisy = [
+        [np.repeat(v, 3, axis=0) + rng.normal(0, 2, (6, *v.shape[1:])) for v in own]
+        for own in many_videos
+    ]
+    sampler = fit(
+        noisy, baseline_crops="mean", scope="suspicious", norms="free", candidates=4
+    )
+    folder = tmp_path_factory.mktemp("run")
+    sampler.save_pretrained(folder)
+    again = PseudoVideoSampler.from_pretrained(folder)
+    return [sampler, again, again.worker_copy()], noisy[1]
+
+
+def test_what_is_suspicious_is_told_by_the_mean_of_crops(of_means):
+    """As the limit was: by the scores of `Baseline.score`."""
+    samplers, videos = of_means
+    by_crops = 0
+    for video, scores in zip(videos, samplers[0].scorer.score(videos), strict=True):
+        expected = (scores > samplers[0].profile.suspicious) | (scores == scores.max())
+        source = torch.from_numpy(video).float()
+        for sampler in samplers:
+            made = sampler.sample(source, label=0, generator=make_generator(0))
+            assert made.pseudo_mask.tolist() == expected.tolist()
+        scores = sampler.scorer(source).mean(dim=0)
+        found = (scores > sampler.profile.suspicious) | (scores == scores.max())
+        by_crops += found.tolist() != expected.tolist()
+    assert by_crops  # it would be another mask
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_the_likeliest_candidate_is_told_by_the_mean_of_crops(of_means, label):
+    samplers, videos = of_means
+    for sampler, video in itertools.product(samplers, videos):
+        own = by(sampler, sampler.profile, temperature=3.0, scope="all")
+        alone = by(own, own.profile, candidates=1)
+        source = torch.from_numpy(video).float()
+        made = own.sample(source, label=label, generator=make_generator(1))
+        # The candidates, one after the other, by the same draws.
+        plan = own._plan(source.shape[1], [source], label, make_generator(1))
+        rows = source.transpose(0, 1)[plan.where]  # (M, N, D)
+        plans = [plan._replace(noise=noise[None]) for noise in plan.noise]
+        with torch.no_grad():
+            scores = torch.stack(
+                [
+                    own.scorer(alone._generate(rows, rows, [one], label).mean(dim=1))
+                    for one in plans
+                ]
+            )
+            found = own.scorer(made.features[:, plan.where].mean(dim=0))
+        best = scores.amax(dim=0) if label == 1 else scores.amin(dim=0)
+        torch.testing.assert_close(found, best)
 
 
 @pytest.mark.parametrize("label", [0, 1])

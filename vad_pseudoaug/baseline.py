@@ -114,7 +114,7 @@ class Baseline(nn.Module):
         top: Number of segments, the highest ones, whose mean score is the video's;
             None takes all, as the paper does. A few let the others be normal.
         dropout: Dropout of the hidden layers.
-        mean_crops: Whether training and `score` take the mean of a snippet's crops.
+        mean_crops: Whether training and scores take the mean of a snippet's crops.
         seed: Seed of the initial weights.
         device: Where the weights live.
     """
@@ -147,6 +147,20 @@ class Baseline(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Score snippets: `(..., D)` to `(...)` in [0, 1]."""
         return torch.sigmoid(self.mlp(features).squeeze(-1))
+
+    def score_crops(self, features: Tensor, *, dim: int) -> Tensor:
+        """Score snippets of several crops, which lie along one axis.
+
+        Args:
+            features: `(..., D)`, such as `(N, T, D)`.
+            dim: The axis of the crops, counted from the front.
+
+        Returns:
+            The scores, without that axis: the mean over the crops, or that of their
+            mean, as it was trained.
+        """
+        seen = features.mean(dim=dim, keepdim=True) if self.mean_crops else features
+        return self(seen).mean(dim=dim)  # type: ignore[no-any-return]
 
     def video_score(self, features: Tensor) -> Tensor:
         """Score videos: `(B, N, T, D)` to `(B,)`, the mean over crops and snippets.
@@ -204,8 +218,21 @@ class Baseline(nn.Module):
         return np.array(block, order="C")
 
     @classmethod
-    def from_tensors(cls, tensors: Mapping[str, Tensor], feature_dim: int) -> Baseline:
+    def from_tensors(
+        cls,
+        tensors: Mapping[str, Tensor],
+        feature_dim: int,
+        *,
+        mean_crops: bool = False,
+    ) -> Baseline:
         """Build a trained baseline from the entries of a checkpoint.
+
+        How many segments count and what is dropped out concerns training alone.
+
+        Args:
+            tensors: The weights.
+            feature_dim: Feature size D.
+            mean_crops: Whether it was trained on the mean of a snippet's crops.
 
         Raises:
             CheckpointError: If they are no weights of a baseline for that feature size.
@@ -216,7 +243,7 @@ class Baseline(nn.Module):
             widths = [len(tensors[f"mlp.{2 * i}.weight"]) for i in range(count - 1)]
             if not all(widths):
                 raise ValueError(f"widths {widths}")
-            model = cls(feature_dim, hidden_dims=tuple(widths))
+            model = cls(feature_dim, hidden_dims=tuple(widths), mean_crops=mean_crops)
             model.load_state_dict(dict(tensors))
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise CheckpointError(

@@ -184,7 +184,7 @@ class SnippetMaker:
         if self.scorer is None or label == ABNORMAL or self.recipe.scope == "all":
             return None
         weight = self.vae.mean_head.weight
-        parts = [self.scorer(block.to(weight)).mean(dim=0) for block in blocks]
+        parts = [self.scorer.score_crops(block.to(weight), dim=0) for block in blocks]
         scores = torch.cat(parts)
         # At least one: a pseudo video is never its source.
         return (scores > self.profile.suspicious) | (scores == scores.max())
@@ -273,7 +273,8 @@ class SnippetMaker:
             made = self._finish(made, label).view_as(source)
             if self.scorer is None or self.recipe.candidates == 1:
                 return made
-            scores = self.scorer(made).mean(dim=1) * (1 if label == ABNORMAL else -1)
+            scores = self.scorer.score_crops(made, dim=1)  # (M,)
+            scores = scores * (1 if label == ABNORMAL else -1)
             if best is None or best_scores is None:
                 best, best_scores = made, scores
             better = scores > best_scores

@@ -690,10 +690,7 @@ class PseudoVideoSampler(SnippetMaker):
         config, tensors = read_checkpoint(folder, cls.__name__, _ENTRIES)
         parts = split_tensors(tensors)
         vae = MultiTaskVAE.from_tensors(config["vae"], parts.pop("", {}), device=device)
-        feature_dim, scorer = vae.config.feature_dim, None
-        if "scorer" in parts:
-            scorer = Baseline.from_tensors(parts["scorer"], feature_dim)
-            scorer = scorer.to(device=device)
+        feature_dim = vae.config.feature_dim
         banks = {
             label: Bank.from_tensors(parts[f"bank-{name}"], feature_dim)
             for label, name in CLASS_NAMES.items()
@@ -701,12 +698,19 @@ class PseudoVideoSampler(SnippetMaker):
         }
         try:
             recipe = Recipe(**config["recipe"])
-            if (recipe.needs_scorer and scorer is None) or (
+            if (recipe.needs_scorer and "scorer" not in parts) or (
                 not banks.keys() >= set(recipe.needs_banks)
             ):
                 raise KeyError("the scorer or the banks that the recipe asks for")
         except (TypeError, KeyError, ValueError) as error:
             raise CheckpointError(f"{folder}: an entry is broken: {error}") from error
+        scorer = None
+        if "scorer" in parts:
+            scorer = Baseline.from_tensors(
+                parts["scorer"],
+                feature_dim,
+                mean_crops=recipe.baseline_crops == "mean",
+            ).to(device=device)
         given = {"normal": normal, "abnormal": abnormal}
         try:
             records = {name: _as_record(config["sources"][name]) for name in given}
