@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vad_pseudoaug import PseudoVideoSampler
+from vad_pseudoaug import PseudoVideoSampler, VideoSet, check
 from vad_pseudoaug.check import check_sampler, refit_on_part
 from vad_pseudoaug.report import write_report
 from vad_pseudoaug.vae import ABNORMAL, NORMAL
@@ -92,25 +92,66 @@ def test_of_abnormal_videos_the_selected_snippets_count(checked):
 def test_videos_that_the_sampler_was_fitted_on_are_refused(write, fit, many_videos):
     files = write()
     sampler = fit(*files)
-    message = "normal: the sampler was fitted on these videos"
-    with pytest.raises(ValueError, match=message):
+    message = "normal: the sampler was fitted on {} of these 10 videos, such as .*{}"
+    every, one = message.format(10, "normal0"), message.format(1, "normal{}")
+    with pytest.raises(ValueError, match=f"^{every}"):
         check_sampler(sampler, *files)
     # One of them is one too many.
     other = write("other", [[v + 1 for v in group] for group in many_videos])
-    with pytest.raises(ValueError, match=message):
-        check_sampler(sampler, [files[0][0], *other[0][1:]], other[1])
-    with pytest.raises(ValueError, match=f"ab{message}"):
-        check_sampler(sampler, other[0], [*other[1], files[1][3]])
+    with pytest.raises(ValueError, match=f"^{one.format(4)}"):
+        check_sampler(sampler, [*other[0][1:], files[0][4]], other[1])
+    with pytest.raises(ValueError, match=f"^ab{one.format(3)}"):
+        check_sampler(sampler, other[0], [*other[1][1:], files[1][3]])
     # Nor do they pass by another name.
     copies = write("copies")
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=f"^{every}"):
         check_sampler(sampler, *copies)
+    with pytest.raises(ValueError, match=f"^ab{one.format(5)}"):
+        check_sampler(sampler, other[0], [*other[1][1:], copies[1][5]])
 
 
 def test_videos_in_memory_are_known_again(fit, many_videos):
     sampler = fit(*many_videos)
-    with pytest.raises(ValueError, match="normal: the sampler was fitted on these"):
+    message = "normal: the sampler was fitted on {} of these {} videos, such as normal"
+    with pytest.raises(ValueError, match=message.format(10, 10)):
         check_sampler(sampler, *many_videos)
+    # Some of them, too, and be it as float64 or as what claims to be abnormal.
+    new = [[v + 1 for v in group] for group in many_videos]
+    mixed = [new[0][0], *[v.astype(np.float64) for v in many_videos[0][:3]]]
+    with pytest.raises(ValueError, match=message.format(3, 4)):
+        check_sampler(sampler, mixed, new[1])
+    with pytest.raises(ValueError, match=f"ab{message[:-6].format(1, 11)}"):
+        check_sampler(sampler, new[0], [*new[1], many_videos[0][9]])
+
+
+def test_videos_past_the_first_are_known_again(monkeypatch):
+    monkeypatch.setattr(check, "MAX_VIDEOS", 2)
+    videos = [np.full((1, 3, 2), i, np.float32) + np.eye(3, 2) for i in range(6)]
+    known, new = (VideoSet(own, name="normal") for own in (videos, videos[5:]))
+    with pytest.raises(ValueError, match="fitted on 1 of these 1 videos"):
+        check._refuse_known([known], [new])
+
+
+def test_videos_that_are_alike_in_part_are_not_the_same():
+    video = np.random.default_rng(0).random((2, 100, 3), dtype=np.float32)
+    other = video.copy()
+    other[1, 50:60] += 1
+    nothing = np.zeros((2, 100, 3), np.float32)  # a lost one, as another may be
+    known = VideoSet([video, nothing], name="normal")
+    new = VideoSet([other, video[:, :-1], video[:, :1], nothing], name="normal")
+    check._refuse_known([known], [new])
+
+
+def test_copies_in_the_list_of_a_run_are_not_held_out(fit, many_videos):
+    """None is judged by a sampler that was fitted on the other."""
+    normal, abnormal = many_videos
+    sampler = fit([*normal, *normal[:3]], abnormal)
+    refitted, held_out, others = refit_on_part(sampler)
+    trained = {video.tobytes() for video in refitted.normal}
+    assert not trained & {video.tobytes() for video in held_out}
+    assert 4 <= len(held_out) < 6
+    assert len(others) == 5
+    check._refuse_known([refitted.normal, refitted.abnormal], [held_out, others])
 
 
 def test_too_few_videos_are_refused(few_draws, fit, many_videos):

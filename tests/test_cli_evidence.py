@@ -72,7 +72,9 @@ def test_check_is_code_0_where_all_gates_pass(
 def test_check_refuses_the_videos_of_the_run(folder, capsys):
     assert main(["check", str(folder / "run"), *list_options(folder)]) == 2
     error = capsys.readouterr().err
-    assert error == "error: normal: the sampler was fitted on these videos\n"
+    message = "error: normal: the sampler was fitted on 10 of these 10 videos, such as "
+    assert error.startswith(message)
+    assert error.endswith("normal0.npy\n")
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
@@ -30,6 +30,7 @@ HELD_OUT_SHARE = 0.5
 # most of what is meant.
 MAX_VIDEOS = 200
 MAX_BYTES = 96 << 20
+MARKS = 32  # snippets that a video is known by
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ def check_sampler(
     if abnormal is None:
         return _check_one_class(sampler, normal, seed, progress)
     known = (sampler.sources(ABNORMAL), sampler.sources(NORMAL))  # normal, abnormal
-    held_out = as_pair(*_take(known, (normal, abnormal)))
+    held_out = as_pair(*_take(known, (normal, abnormal), progress))
     recipe = sampler.recipe
     options: dict[str, Any] = {"seed": sampler.seed, "progress": progress}
     selected = select_snippets(
@@ -150,7 +151,7 @@ def _check_one_class(
     sampler: PseudoVideoSampler, normal: VideoSource, seed: int, progress: bool | None
 ) -> Check:
     known = sampler.sources(ABNORMAL)
-    [held_out] = _take((known,), (normal,))
+    [held_out] = _take((known,), (normal,), progress)
     real, training = _clips(held_out), _clips(known)
     sources, pseudo = _make(sampler, held_out, None, ABNORMAL, seed, progress)
     judges: dict[str, Callable[[], Sequence[Gate]]] = {
@@ -175,7 +176,9 @@ def _ask(
     return gates
 
 
-def _take(known: Sequence[VideoSet], given: Sequence[VideoSource]) -> list[VideoSet]:
+def _take(
+    known: Sequence[VideoSet], given: Sequence[VideoSource], progress: bool | None
+) -> list[VideoSet]:
     """Take held-out videos that can be compared with those that the sampler knows.
 
     Other crops may be sampled, but not compared: the mean score of one spreads more
@@ -192,15 +195,23 @@ def _take(known: Sequence[VideoSet], given: Sequence[VideoSource]) -> list[Video
                 f"{new.name}: expected {ours[0]} crops of size {ours[1]}, as in the "
                 f"videos that the sampler was fitted on, got {theirs[0]} of {theirs[1]}"
             )
-    _refuse_known(known, held_out)
+    _refuse_known(known, held_out, progress)
     return held_out
 
 
-def _refuse_known(known: Sequence[VideoSet], held_out: Sequence[VideoSet]) -> None:
-    for own, new in zip(known, held_out, strict=True):
-        # Copies and videos in memory have no name in common: their content tells.
-        if _files(own) & _files(new) or _contents(own) >= _contents(new):
-            raise ValueError(f"{new.name}: the sampler was fitted on these videos")
+def _refuse_known(
+    known: Sequence[VideoSet],
+    held_out: Sequence[VideoSet],
+    progress: bool | None = None,
+) -> None:
+    marks = {mark for own in known for marks in _marks(own, progress) for mark in marks}
+    for new in held_out:
+        found = [i for i, own in enumerate(_marks(new, progress)) if own & marks]
+        if found:
+            raise ValueError(
+                f"{new.name}: the sampler was fitted on {len(found)} of these "
+                f"{len(new)} videos, such as {new.title(found[0])}"
+            )
 
 
 def _make(
@@ -258,7 +269,20 @@ def refit_on_part(
         sampler.sources(NORMAL)  # they are lacking, and it says so
     num_abnormal = 0 if abnormal is None else len(abnormal)
     split = stratified_split(len(normal), num_abnormal, share=share, seed=sampler.seed)
-    held = (split.validation_normal, split.validation_abnormal)
+    trained = (split.train_normal, split.train_abnormal)
+    drawn = (split.validation_normal, split.validation_abnormal)
+    marks = [[*_marks(own, progress)] if own else [] for own in (normal, abnormal)]
+    known = {
+        mark
+        for own, part in zip(marks, trained, strict=True)
+        for i in part
+        for mark in own[i]
+    }
+    # Of a video that is there twice, no copy is judged by the other.
+    held = [
+        [i for i in part if not own[i] & known]
+        for own, part in zip(marks, drawn, strict=True)
+    ]
     for videos, out in zip((normal, abnormal), held, strict=True):
         if videos is not None and len(out) < MIN_VIDEOS:
             raise ValueError(
@@ -266,13 +290,9 @@ def refit_on_part(
                 f"{MIN_VIDEOS} of them to judge by: give held-out videos, of both "
                 "classes, that the run never saw"
             )
-    kept = (
-        normal.part(split.train_normal),
-        abnormal and abnormal.part(split.train_abnormal),
-    )
-    held_out = (
-        normal.part(split.validation_normal),
-        abnormal and abnormal.part(split.validation_abnormal),
+    kept, held_out = (
+        (normal.part(part[0]), abnormal and abnormal.part(part[1]))
+        for part in (trained, held)
     )
     if folder is not None and (Path(folder) / "config.json").is_file():
         saved = PseudoVideoSampler.from_pretrained(folder)
@@ -301,15 +321,23 @@ def _files(videos: VideoSet | None) -> set[Path]:
     return {path.resolve() for path in (videos and videos.paths) or ()}
 
 
-def _contents(videos: VideoSet) -> set[bytes]:
-    numbers = range(min(len(videos), MAX_VIDEOS))
-    found = set()
-    for i in numbers:
-        digest = sha256()
-        for _, block in videos.blocks(i):
-            digest.update(block.tobytes())
-        found.add(digest.digest())
-    return found
+def _marks(videos: VideoSet, progress: bool | None) -> Iterator[set[Path | bytes]]:
+    """Give for each video what it is known by: its file, and what it holds.
+
+    Copies and videos in memory have no name in common: their content tells, and some
+    snippets of it do, where to read all of a large set would take long. Videos of one
+    length that have 32 snippets in common, in every bit of all crops, are the same. Of
+    one number throughout, as zeros in place of a lost video, there may be several.
+    """
+    paths = videos.paths
+    for i in track(range(len(videos)), f"{videos.name} contents", show=progress):
+        marks: set[Path | bytes] = set() if paths is None else {paths[i].resolve()}
+        length, read = videos.opened(i)
+        rows = read(np.linspace(0, length - 1, min(length, MARKS)).astype(np.int64))
+        if rows.min() < rows.max():
+            shape = (videos.num_crops, length, videos.feature_dim)
+            marks.add(sha256(repr(shape).encode() + rows.tobytes()).digest())
+        yield marks
 
 
 def _window_size(videos: VideoSet) -> int:
