@@ -144,7 +144,7 @@ def test_labels_that_are_packed_well_are_no_bomb(tmp_path):
     labels = {f"v{number}": np.zeros(100_000) for number in range(30)}  # 24 MB
     np.savez_compressed(tmp_path / "gt.npz", **labels)
     assert (tmp_path / "gt.npz").stat().st_size < 240_000
-    found = read_ground_truth(tmp_path / "gt.npz", list(labels), [1] * 30)
+    found = read_ground_truth(tmp_path / "gt.npz", list(labels), [100_000] * 30)
     assert [len(own) for own in found] == [100_000] * 30
     with pytest.raises(ValueError, match="bytes that unpack to"):
         read_archive(tmp_path / "gt.npz")  # as features
