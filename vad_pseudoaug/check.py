@@ -318,7 +318,7 @@ def refit_on_part(
 
 
 def _files(videos: VideoSet | None) -> set[Path]:
-    return {path.resolve() for path in (videos and videos.paths) or ()}
+    return set() if videos is None else videos.files
 
 
 def _marks(videos: VideoSet, progress: bool | None) -> Iterator[set[Path | bytes]]:

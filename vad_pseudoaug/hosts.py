@@ -421,17 +421,16 @@ def attach_found(
     contracts = [contract for _, contract in loaders]
     surveys: list[Survey | None] = [None] * len(loaders)
     pool = None
+    wanted = _made(contracts)
     labels = {
-        label
-        for label in _made(contracts)
-        if retarget is not None or sampler.recipe.rate(label)
+        label for label in wanted if retarget is not None or sampler.recipe.rate(label)
     }
     if not labels and not mixing.inert:
         logger.warning(
             "nothing is replaced: the recipe %r makes no pseudo %s videos; "
             "normal_rate and abnormal_rate say how many",
             sampler.recipe.name,
-            " or ".join(CLASS_NAMES[label] for label in sorted(_made(contracts))),
+            " or ".join(CLASS_NAMES[label] for label in sorted(wanted)),
         )
     if labels and mixing.fills and _one_length(contracts):
         kept = [Survey(loader.dataset, contract) for loader, contract in loaders]

@@ -227,18 +227,16 @@ def read_split(
     Raises:
         ValueError: If a video both trains and tests.
     """
+    first = VideoSet(normal, layout=layout, name="normal")
+    second = VideoSet(abnormal, layout=layout, name="abnormal")
     tested = read_list(test)
-    training = [*read_list(normal), *read_list(abnormal)]
-    both = sorted({p.resolve() for p in training} & {p.resolve() for p in tested})
+    both = {path.resolve() for path in tested} & (first.files | second.files)
     if both:
         raise ValueError(
-            f"{test}: {len(both)} videos are in a training list too, such as {both[0]}"
+            f"{test}: {len(both)} videos are in a training list too, such as "
+            f"{min(both)}"
         )
-    return Split(
-        VideoSet(normal, layout=layout, name="normal"),
-        VideoSet(abnormal, layout=layout, name="abnormal"),
-        label_videos(tested, truth, layout),
-    )
+    return Split(first, second, label_videos(tested, truth, layout))
 
 
 def read_folder(folder: str | os.PathLike[str]) -> Split:

@@ -94,6 +94,11 @@ class VideoSet(Sequence[NDArray[np.float32]]):
         """The videos' files, None where they do not come from files."""
         return [Path(row) for row in self._source] if self._from_files else None
 
+    @property
+    def files(self) -> set[Path]:
+        """The videos' files, however they were spelled; none of videos in memory."""
+        return {path.resolve() for path in self.paths or ()}
+
     def record(self) -> dict[str, Any] | None:
         """Return files, layout and key as JSON values; None if there are no files."""
         if self.paths is None:
@@ -323,9 +328,7 @@ def as_pair(
         )
     if first._source is second._source:
         raise ValueError("normal and abnormal videos are the very same: expected two")
-    both = {path.resolve() for path in first.paths or ()}
-    both &= {path.resolve() for path in second.paths or ()}
-    if both:
+    if both := first.files & second.files:
         raise ValueError(
             f"{len(both)} videos are both normal and abnormal, such as {min(both)}"
         )
