@@ -3,8 +3,13 @@
 import csv
 import itertools
 import json
+import os
 import shutil
+import subprocess
+import sys
+import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -73,6 +78,30 @@ def test_an_interrupted_comparison_goes_on_where_it_stopped(done, tmp_path):
     run_comparison(comparison(), tmp_path, say=said.append)
     assert said[-1].startswith("5 of 5")
     assert files(tmp_path) == files(folder)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="reads /proc")
+def test_workers_end_with_the_process_that_was_killed(tmp_path):
+    command = [sys.executable, "-m", "vad_pseudoaug", "compare", "-o", str(tmp_path)]
+    options = f"--hosts {MEANS} --arms none long=paper:epochs=100000 --processes 2"
+    paths = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen([*command, *options.split()], env=paths) as run:
+        first = tmp_path / "runs" / MEANS.replace(":", "_") / "none" / "000.json"
+        wait_until(lambda: first.exists() or run.poll() is not None)
+        assert run.poll() is None
+        children = Path(f"/proc/{run.pid}/task/{run.pid}/children")
+        workers = [Path(f"/proc/{number}") for number in children.read_text().split()]
+        assert len(workers) >= 2
+        run.kill()
+        run.wait()
+        wait_until(lambda: not any(path.exists() for path in workers))
+
+
+def wait_until(condition, *, seconds=300):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.2)
 
 
 def test_runs_of_several_processes_are_the_same(done, tmp_path):

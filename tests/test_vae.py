@@ -244,6 +244,13 @@ def test_wrong_shapes_and_labels_are_refused(vae):
         vae.decode(torch.rand(3, 4), 2)
 
 
+@pytest.mark.parametrize("wrong", [-1.0, 0.5, 2.0, math.nan])
+def test_labels_of_another_kind_are_refused(vae, wrong):
+    labels = torch.tensor([0.0, wrong, 1.0])
+    with pytest.raises(ValueError, match=f"0, normal, or 1, abnormal, got {wrong}"):
+        vae.loss(torch.rand(3, 12), labels, generator=torch.Generator())
+
+
 def test_checkpoint_round_trip(vae, tmp_path):
     vae.save_pretrained(tmp_path)
     again = MultiTaskVAE.from_pretrained(tmp_path)

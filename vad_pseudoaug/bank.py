@@ -62,6 +62,18 @@ class Bank(NamedTuple):
         crops = torch.arange(len(video), device=run.device) % len(run)
         return run[crops].to(video)
 
+    def spread(self) -> Tensor:
+        """Return the standard deviation of each feature over all snippets, `(D,)`."""
+        inside = torch.arange(self.runs.shape[2]) < self.lengths[:, None].cpu()
+        rows = (
+            own[:, mask.to(own.device)].double().flatten(0, 1)
+            for own, mask in zip(self.runs, inside, strict=True)
+        )
+        sums = [torch.stack((own.sum(0), own.square().sum(0))) for own in rows]
+        count = len(self.runs[0]) * int(self.lengths.sum())
+        mean, square = torch.stack(sums).sum(dim=0) / count
+        return (square - mean.square()).clamp(min=0).sqrt().float()
+
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor], feature_dim: int) -> Bank:
         """Build a bank from the entries of a checkpoint.

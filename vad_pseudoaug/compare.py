@@ -18,6 +18,7 @@ import math
 import multiprocessing
 import os
 import re
+import threading
 import time
 import warnings
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
@@ -312,7 +313,7 @@ def _work(jobs: Sequence[_Job], processes: int) -> Iterator[_Job]:
     # Spawned: a forked process would share torch's threads.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(
-        processes, context, initializer=torch.set_num_threads, initargs=(threads,)
+        processes, context, initializer=_start_worker, initargs=(threads,)
     ) as pool:
         futures = {pool.submit(_do, job): job for job in jobs}
         try:
@@ -321,6 +322,20 @@ def _work(jobs: Sequence[_Job], processes: int) -> Iterator[_Job]:
                 yield futures[future]
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _start_worker(threads: int) -> None:
+    """Share the cores, and end with the process that gives out the work."""
+    torch.set_num_threads(threads)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    # Else a worker whose parent was killed would go on to the end of its job.
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _do(job: _Job) -> None:

@@ -143,7 +143,7 @@ def draw_plan(
     if recipe.noise == "correlated":
         noise = correlate(noise, where, correlation)
     strength = torch.ones(len(where), **options)
-    if recipe.translation in ("residual", "graft", "shift"):
+    if recipe.translation != "swap":
         draw = torch.rand((), generator=generator, **options)
         low, high = recipe.min_strength, recipe.max_strength
         strength = strength * (low + (high - low) * draw)

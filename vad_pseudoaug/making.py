@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from .baseline import Baseline
 from .codes import Codes
 from .generation import CHUNK_ROWS, Plan, draw_plan, translate_rows
 from .items import as_tensor, copied
-from .one_class import DISTURBANCES, disturb
+from .one_class import disturb, draw_kind
 from .profile import FeatureProfile
 from .recipe import Recipe
 from .vae import ABNORMAL, CLASS_NAMES, NORMAL, MultiTaskVAE
@@ -91,6 +92,11 @@ class SnippetMaker:
     def device(self) -> torch.device:
         """Where the model lives."""
         return self.vae.mean_head.weight.device
+
+    @cached_property
+    def spread(self) -> Tensor:
+        """The spread of each feature of the normal runs in the bank, `(D,)`."""
+        return self.banks[NORMAL].spread()
 
     @torch.no_grad()
     def encode(self, features: Tensor | NDArray[Any]) -> Codes:
@@ -200,17 +206,15 @@ class SnippetMaker:
         if self.recipe.translation == "graft":
             return self.banks[label].draw(video, len(where), generator)
         if self.recipe.translation == "disturb" and label == ABNORMAL:
-            kinds = len(DISTURBANCES)
-            kind = torch.randint(
-                kinds, (), generator=generator, device=generator.device
-            )
             return disturb(
                 video,
                 where,
-                DISTURBANCES[int(kind)],
+                draw_kind(self.recipe.disturbance, generator),
                 bank=self.banks[NORMAL],
                 vae=self.vae,
+                spread=self.spread,
                 noise=plan.noise[0],
+                strength=plan.strength,
                 generator=generator,
             )
         return None

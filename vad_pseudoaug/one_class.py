@@ -7,14 +7,28 @@ ones finds far off.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
 from .bank import Bank
 from .vae import NORMAL, MultiTaskVAE
 
-DISTURBANCES = ("skip", "repeat", "shuffle", "foreign", "tail")
-MIN_TEMPERATURE, MAX_TEMPERATURE = 2.0, 4.0
+DISTURBANCES = ("skip", "repeat", "shuffle", "foreign", "tail", "offset")
+GROUPS: Mapping[str, tuple[str, ...]] = {
+    "any": DISTURBANCES,
+    "course": ("skip", "repeat", "shuffle"),  # seen only over several snippets
+    "far": ("tail", "offset"),  # seen in one snippet
+}
+TAIL = 2.0  # spreads of the prior that "tail" moves codes by, times the strength
+
+
+def draw_kind(choice: str, generator: torch.Generator) -> str:
+    """Draw a disturbance of a group; one of `DISTURBANCES` is itself."""
+    kinds = GROUPS.get(choice, (choice,))
+    draw = torch.randint(len(kinds), (), generator=generator, device=generator.device)
+    return kinds[int(draw)]
 
 
 def disturb(
@@ -24,7 +38,9 @@ def disturb(
     *,
     bank: Bank,
     vae: MultiTaskVAE,
+    spread: Tensor,
     noise: Tensor,
+    strength: Tensor,
     generator: torch.Generator,
 ) -> Tensor:
     """Disturb a run of a normal video.
@@ -34,11 +50,14 @@ def disturb(
         where: `(M,)`, the snippets of the run, ascending.
         kind: One of `DISTURBANCES`: "skip" plays on at twice the speed, "repeat" stands
             still, "shuffle" plays in random order, "foreign" is a run of the bank,
-            "tail" decodes latents far from the snippets' own, at a temperature of 2
-            to 4.
+            "tail" decodes latents far from the snippets' own, "offset" adds one random
+            vector to all, in which each feature goes its own way.
         bank: Normal runs.
         vae: Its normal decoder is used.
+        spread: `(D,)`, the standard deviation of each feature of normal snippets.
         noise: `(M, latent)`, standard normal.
+        strength: `(M,)`, how far off a snippet is: in spreads of a feature for
+            "offset", in twice the spread of the prior for "tail".
         generator: Source of what the kind draws.
 
     Returns:
@@ -53,13 +72,15 @@ def disturb(
             f"unknown disturbance {kind!r}; there is {', '.join(DISTURBANCES)}"
         )
     where = where.to(video.device)
+    run, last = video[:, where], video.shape[1] - 1
+    made = run
     if kind == "foreign":
         made = bank.draw(video, len(where), generator)
-    elif kind != "tail":
-        made = video[:, _course(where, kind, video.shape[1] - 1, generator)]
-    if kind == "tail" or torch.equal(made, video[:, where]):
-        made = _far(video[:, where], vae, noise, generator)
-    return made
+    elif kind == "offset":
+        made = run + _offset(run, spread, generator) * strength.to(run)[:, None]
+    elif kind in GROUPS["course"]:
+        made = video[:, _course(where, kind, last, generator)]
+    return _far(run, vae, noise, strength) if torch.equal(made, run) else made
 
 
 def _course(where: Tensor, kind: str, last: int, generator: torch.Generator) -> Tensor:
@@ -72,17 +93,23 @@ def _course(where: Tensor, kind: str, last: int, generator: torch.Generator) -> 
     return where[order.to(where.device)]
 
 
-def _far(
-    run: Tensor, vae: MultiTaskVAE, noise: Tensor, generator: torch.Generator
-) -> Tensor:
+def _offset(run: Tensor, spread: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw what is added to all snippets of a run `(N, M, D)`: `(D,)`.
+
+    Normal snippets vary along few directions: this leaves them by all others. It is one
+    for the run, as what an anomaly looks like goes on while it lasts.
+    """
+    draw = torch.randn(run.shape[-1:], generator=generator, device=generator.device)
+    return draw.to(run) * spread.to(run)
+
+
+def _far(run: Tensor, vae: MultiTaskVAE, noise: Tensor, strength: Tensor) -> Tensor:
     """Move a run `(N, M, D)` to where the model of normal snippets has none."""
-    draw = torch.rand((), generator=generator, device=generator.device).item()
-    temperature = MIN_TEMPERATURE + (MAX_TEMPERATURE - MIN_TEMPERATURE) * draw
     weight = vae.mean_head.weight
     rows = run.to(weight)
     mean, _ = vae.encode(rows.flatten(0, 1))
     # From the prior's own spread: the posterior of a good model is far too narrow.
-    spread = noise.to(weight).repeat(len(rows), 1)
-    far = vae.decode(mean + temperature * spread, NORMAL).view_as(rows)
+    moved = TAIL * strength.to(weight)[:, None] * noise.to(weight)
+    far = vae.decode(mean + moved.repeat(len(rows), 1), NORMAL).view_as(rows)
     # What the model cannot describe stays the snippet's own.
     return (rows + far - vae.decode(mean, NORMAL).view_as(rows)).to(run)

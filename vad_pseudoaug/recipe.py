@@ -113,6 +113,21 @@ class Recipe:
         "source and the difference of the class means, without a network; or "
         "(abnormal) a disturbed run of normal snippets",
     )
+    disturbance: Literal[
+        "any",
+        "course",
+        "far",
+        "skip",
+        "repeat",
+        "shuffle",
+        "foreign",
+        "tail",
+        "offset",
+    ] = _making(
+        "any",
+        "of disturbed runs: one of all kinds; one that needs several snippets to be "
+        "seen (skip, repeat, shuffle); one seen in a snippet (tail, offset); or a kind",
+    )
     min_strength: float = _making(0.5, "lowest weight of what is added or varied")
     max_strength: float = _making(1.5, "highest weight of what is added or varied")
     temperature: float = _making(1.0, "spread of the latent noise, 1 as in training")
@@ -384,6 +399,9 @@ RECIPES: Mapping[str, Recipe] = {
         name="one-class",
         placement="run",
         translation="disturb",
+        disturbance="offset",
+        min_strength=1.0,
+        max_strength=2.0,
         per_video=1.0,
         normal_rate=0.0,
         **FITTED_MODEL,

@@ -259,7 +259,7 @@ class MultiTaskVAE(nn.Module):
             Reconstruction `(M, D)`, mean and log-variance `(M, latent)`.
 
         Raises:
-            ValueError: If the shapes are others.
+            ValueError: If the shapes are others, or a label is neither 0 nor 1.
             TypeError: If there is neither a generator nor noise, or both.
         """
         if features.ndim != 2 or features.shape[1] != self.config.feature_dim:
@@ -462,11 +462,19 @@ class _Classes(NamedTuple):
 
     @classmethod
     def of(cls, labels: Tensor) -> _Classes:
-        """Sort the rows of labels `(M,)`."""
-        num_normal = int((labels == NORMAL).sum())
+        """Sort the rows of labels `(M,)`.
+
+        Raises:
+            ValueError: If a label is neither 0 nor 1.
+        """
+        is_normal, is_abnormal = labels == NORMAL, labels == ABNORMAL
+        num_normal = int(is_normal.sum())
         counts = (num_normal, len(labels) - num_normal)
+        if int(is_abnormal.sum()) != counts[1]:
+            wrong = labels[~(is_normal | is_abnormal)][0].item()
+            raise ValueError(f"labels: expected 0, normal, or 1, abnormal, got {wrong}")
         # Batches of the training are in order: nothing is copied to and fro.
-        is_mixed = bool((labels[:num_normal] != NORMAL).any())
+        is_mixed = not bool(is_normal[:num_normal].all())
         return cls(counts, labels.argsort(stable=True) if is_mixed else None)
 
     def split(self, rows: Tensor) -> tuple[Tensor, Tensor]:
