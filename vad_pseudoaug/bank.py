@@ -72,7 +72,8 @@ class Bank(NamedTuple):
         sums = [torch.stack((own.sum(0), own.square().sum(0))) for own in rows]
         count = len(self.runs[0]) * int(self.lengths.sum())
         mean, square = torch.stack(sums).sum(dim=0) / count
-        return (square - mean.square()).clamp(min=0).sqrt().float()
+        spread: Tensor = (square - mean.square()).clamp(min=0).sqrt().float()
+        return spread
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor], feature_dim: int) -> Bank:
