@@ -31,7 +31,7 @@ IMAGES = ROOT / "docs" / "images"
 TITLES = {
     "paper": "paper: half of the snippets, anywhere",
     "robust": "robust: one run, moved by what the decoders differ in",
-    "one-class": "one-class: one run, disturbed",
+    "one-class": "one-class: one run, moved by one random vector",
 }
 NAMES = {"paper": "pseudo"}
 # Which tables of docs/evidence.md a picture is of.

@@ -8,6 +8,7 @@ from vad_pseudoaug.bank import Bank
 from vad_pseudoaug.export import export_videos
 from vad_pseudoaug.one_class import DISTURBANCES, GROUPS, disturb, draw_kind
 from vad_pseudoaug.randomness import make_generator
+from vad_pseudoaug.recipe import ALTERNATIVES
 
 RUN = torch.tensor([2, 3, 4, 5])
 SPREAD = torch.arange(1.0, 13.0)
@@ -99,7 +100,8 @@ def test_the_spread_is_that_of_the_bank_without_its_padding():
 
 def test_a_group_draws_its_kinds_and_a_kind_itself():
     generator = make_generator(0)
-    for choice in (*GROUPS, *DISTURBANCES):
+    assert set(ALTERNATIVES["disturbance"]) == {*GROUPS, *DISTURBANCES}
+    for choice in ALTERNATIVES["disturbance"]:
         drawn = {draw_kind(choice, generator) for _ in range(100)}
         assert drawn == set(GROUPS.get(choice, (choice,)))
     assert set(GROUPS["course"]) | set(GROUPS["far"]) | {"foreign"} == set(DISTURBANCES)

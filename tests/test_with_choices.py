@@ -24,6 +24,7 @@ CHANGES = [
     {"candidates": 2},
     {"per_video": 3.0, "normal_rate": 0.5, "abnormal_rate": 0.5},
 ]
+OF_NORMAL_ALONE = {"disturbance": "course", "max_strength": 3.0}
 
 
 @pytest.fixture(scope="module", params=[{}, MATCHED], ids=["paper", "matched"])
@@ -60,6 +61,20 @@ def test_it_is_what_a_fit_gives(fit, fitted, changes):
     assert back.fingerprint() == before
 
 
+def test_of_normal_videos_alone_it_is_what_a_fit_gives(many_videos, small):
+    small = {**small, "recipe": "one-class"}
+    made = PseudoVideoSampler.fit(many_videos[0], **small).with_choices(
+        **OF_NORMAL_ALONE
+    )
+    anew = PseudoVideoSampler.fit(many_videos[0], **small, **OF_NORMAL_ALONE)
+    assert made.fingerprint() == anew.fingerprint()
+    videos = [
+        one.draw(5, label=1, generator=make_generator(7)).features
+        for one in (made, anew)
+    ]
+    assert torch.equal(*videos)
+
+
 def test_what_a_fit_was_given_to_select_by_is_kept(fit, many_videos):
     normal, abnormal = many_videos
     scores = tuple(
@@ -74,7 +89,7 @@ def test_what_a_fit_was_given_to_select_by_is_kept(fit, many_videos):
 
 def test_every_choice_either_learns_or_makes():
     recipe = Recipe()
-    tried = {name for changes in CHANGES for name in changes}
+    tried = {name for changes in (*CHANGES, OF_NORMAL_ALONE) for name in changes}
     assert tried == set(recipe.making)
     named = {one.name for one in fields(Recipe)}
     assert set(recipe.learning) - {"abnormal", "model"} == named - tried - {"name"}
