@@ -88,8 +88,9 @@ def test_noise_of_a_recipe_is_correlated_and_tempered():
     torch.testing.assert_close(3 * cold.noise, hot.noise)
 
 
-def test_strength_is_one_number_a_video():
-    recipe = Recipe.named(translation="residual", min_strength=0.5, max_strength=2.0)
+@pytest.mark.parametrize("translation", ["residual", "graft", "shift", "disturb"])
+def test_strength_is_one_number_a_video(translation):
+    recipe = Recipe.named(translation=translation, min_strength=0.5, max_strength=2.0)
     found = plans(recipe, 300)
     values = [set(plan.strength.tolist()) for plan in found]
     assert {len(own) for own in values} == {1}
