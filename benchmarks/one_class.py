@@ -31,7 +31,6 @@ from vad_pseudoaug.intervals import hierarchical_bootstrap, resample
 from vad_pseudoaug.metrics import Ranking
 from vad_pseudoaug.protocol import Split, label_videos
 from vad_pseudoaug.randomness import make_generator
-from vad_pseudoaug.recipe import RECIPES
 from vad_pseudoaug.synthetic import synthetic_set
 
 Score = Callable[[Any], Any]
@@ -91,7 +90,7 @@ def main() -> None:
     parser.add_argument("--data", choices=("ped2", "synthetic"), default="ped2")
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--first-seed", type=int, default=0)
-    of_recipe = RECIPES["one-class"].disturbance
+    of_recipe = Recipe.named("one-class").disturbance
     parser.add_argument("--disturbances", nargs="+", default=[of_recipe])
     options = parser.parse_args()
     runs: dict[str, list[tuple[list[str], Ranking]]] = defaultdict(list)

@@ -5,9 +5,11 @@ import itertools
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -80,21 +82,30 @@ def test_an_interrupted_comparison_goes_on_where_it_stopped(done, tmp_path):
     assert files(tmp_path) == files(folder)
 
 
-@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="reads /proc")
+@pytest.mark.skipif(
+    not Path("/proc/self/task").exists(),
+    reason="finds the workers in /proc, which Linux has",
+)
 def test_workers_end_with_the_process_that_was_killed(tmp_path):
     command = [sys.executable, "-m", "vad_pseudoaug", "compare", "-o", str(tmp_path)]
     options = f"--hosts {MEANS} --arms none long=paper:epochs=100000 --processes 2"
     paths = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    with subprocess.Popen([*command, *options.split()], env=paths) as run:
-        first = tmp_path / "runs" / MEANS.replace(":", "_") / "none" / "000.json"
-        wait_until(lambda: first.exists() or run.poll() is not None)
-        assert run.poll() is None
-        children = Path(f"/proc/{run.pid}/task/{run.pid}/children")
-        workers = [Path(f"/proc/{number}") for number in children.read_text().split()]
-        assert len(workers) >= 2
-        run.kill()
-        run.wait()
-        wait_until(lambda: not any(path.exists() for path in workers))
+    first = tmp_path / "runs" / MEANS.replace(":", "_") / "none" / "000.json"
+    with subprocess.Popen(
+        [*command, *options.split()], env=paths, start_new_session=True
+    ) as run:
+        try:
+            wait_until(lambda: first.exists() or run.poll() is not None)
+            assert run.poll() is None
+            children = Path(f"/proc/{run.pid}/task/{run.pid}/children")
+            workers = [Path(f"/proc/{own}") for own in children.read_text().split()]
+            assert len(workers) >= 2
+            run.kill()
+            run.wait()
+            wait_until(lambda: not any(path.exists() for path in workers))
+        finally:  # nothing of it outlives a test that fails
+            with suppress(ProcessLookupError):
+                os.killpg(run.pid, signal.SIGKILL)
 
 
 def wait_until(condition, *, seconds=300):

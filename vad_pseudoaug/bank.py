@@ -64,10 +64,9 @@ class Bank(NamedTuple):
 
     def spread(self) -> Tensor:
         """Return the standard deviation of each feature over all snippets, `(D,)`."""
-        inside = torch.arange(self.runs.shape[2]) < self.lengths[:, None].cpu()
         rows = (
-            own[:, mask.to(own.device)].double().flatten(0, 1)
-            for own, mask in zip(self.runs, inside, strict=True)
+            own[:, :length].double().flatten(0, 1)
+            for own, length in zip(self.runs, self.lengths.tolist(), strict=True)
         )
         sums = [torch.stack((own.sum(0), own.square().sum(0))) for own in rows]
         count = len(self.runs[0]) * int(self.lengths.sum())

@@ -94,7 +94,7 @@ class SnippetMaker:
         return self.vae.mean_head.weight.device
 
     @cached_property
-    def spread(self) -> Tensor:
+    def _normal_spread(self) -> Tensor:
         """The spread of each feature of the normal runs in the bank, `(D,)`."""
         return self.banks[NORMAL].spread()
 
@@ -212,7 +212,7 @@ class SnippetMaker:
                 draw_kind(self.recipe.disturbance, generator),
                 bank=self.banks[NORMAL],
                 vae=self.vae,
-                spread=self.spread,
+                spread=self._normal_spread,
                 noise=plan.noise[0],
                 strength=plan.strength,
                 generator=generator,

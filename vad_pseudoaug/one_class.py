@@ -1,8 +1,7 @@
 """Pseudo abnormal videos of normal ones alone: the paper's open one-class setting.
 
 There is no abnormal video to learn from, so a run of a normal video is disturbed: what
-is abnormal is its course in time, its place, or a snippet that the model of normal
-ones finds far off.
+is abnormal is its course in time, its place, or snippets far off from normal ones.
 """
 
 from __future__ import annotations
