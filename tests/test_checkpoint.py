@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import subprocess
 import sys
 
@@ -80,6 +81,20 @@ def test_an_atomic_write_that_fails_leaves_nothing(tmp_path):
         temporary.write_text("half")
         raise RuntimeError("disk full")
     assert list(path.parent.iterdir()) == []
+
+
+@pytest.mark.skipif(os.name != "posix", reason="rights as POSIX has them")
+@pytest.mark.parametrize("umask", [0o022, 0o027, 0o077])
+def test_files_have_the_rights_of_any_new_file(tmp_path, monkeypatch, umask):
+    before = os.umask(umask)
+    try:
+        with monkeypatch.context() as patch:  # it is of all threads of the process
+            patch.setattr(os, "umask", None)
+            write_checkpoint(tmp_path, "Thing", {"size": 3}, OLD)
+    finally:
+        os.umask(before)
+    rights = {file.stat().st_mode & 0o777 for file in tmp_path.iterdir()}
+    assert rights == {0o666 & ~umask}
 
 
 def test_files_of_others_stay(tmp_path):

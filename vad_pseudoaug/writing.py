@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,15 +31,12 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(
-            dir=path.parent, prefix=f".{path.stem[:50]}-", suffix=path.suffix
-        )
-        os.close(handle)
-        temporary = Path(name)
+        name = f".{path.stem[:50]}-{secrets.token_hex(8)}{path.suffix}"
+        path.with_name(name).touch(exist_ok=False)  # with the rights of any new file
+        temporary = path.with_name(name)
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
     except OSError as error:
         # A full disk names no file at all, a folder without rights the temporary one.
@@ -51,12 +48,6 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
