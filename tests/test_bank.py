@@ -154,3 +154,12 @@ def test_a_checkpoint_without_its_bank_is_refused(vae, tmp_path):
 def test_a_sampler_without_its_bank_is_refused(vae):
     with pytest.raises(ValueError, match="asks for a bank of runs of class 0"):
         PseudoVideoSampler(vae, recipe=Recipe.named("one-class"))
+
+
+@pytest.mark.parametrize(("level", "spread"), [(0.0, 1e-8), (100.0, 0.02)])
+def test_what_half_precision_would_blur_is_kept_whole(level, spread):
+    rng = np.random.default_rng(0)
+    features = (level + spread * rng.standard_normal((1, 20, 3))).astype(np.float32)
+    bank = build_bank(VideoSet([features]), None, seed=0)
+    assert bank.runs.dtype == torch.float32
+    assert np.array_equal(bank.runs[0, :, :20].numpy(), features)

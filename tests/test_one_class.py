@@ -181,3 +181,22 @@ def test_a_sampler_of_normal_videos_alone(many_videos, small, tmp_path):
     assert torch.equal(
         again.draw(label=1, generator=make_generator(0)).features, pseudo.features
     )
+
+
+def test_a_foreign_run_that_is_the_own_one_is_disturbed(vae):
+    """As the bank has it: in half precision."""
+    video = torch.rand(1, 8, 12, generator=make_generator(0)) + 1
+    where = torch.arange(8)
+    bank = Bank(video[None].half(), torch.tensor([8]))
+    made = disturb(
+        video,
+        where,
+        "foreign",
+        bank=bank,
+        vae=vae,
+        spread=SPREAD,
+        noise=torch.randn(8, 4, generator=make_generator(1)),
+        strength=torch.ones(8),
+        generator=make_generator(2),
+    )
+    assert not torch.allclose(made, video, rtol=1e-2)

@@ -21,13 +21,15 @@ from .videos import VideoSet
 MAX_LENGTH = 32  # snippets of a run
 MAX_RUNS = 256  # of a class
 MAX_BYTES = 64 * 2**20  # of a class
+MAX_ROUNDING = 0.01  # spreads of a feature
 
 
 class Bank(NamedTuple):
     """Runs of consecutive real snippets of one class, the shorter ones zero-padded.
 
     Attributes:
-        runs: `(R, N, L, D)` float16, or float32 where features are too large for it.
+        runs: `(R, N, L, D)` float16, or float32 where features are too large, or spread
+            too little, for it.
         lengths: `(R,)` int64, true lengths.
     """
 
@@ -135,8 +137,18 @@ def build_bank(
         found = videos.rows(video, slice(start, end))
         runs[row, :, : end - start] = copied(found)
         lengths[row] = end - start
-    half = runs.half()
-    return Bank(half if bool(half.isfinite().all()) else runs, lengths)
+    bank = Bank(runs, lengths)
+    half = Bank(runs.half(), lengths)
+    return half if _is_as_good(half, bank) else bank
+
+
+def _is_as_good(half: Bank, bank: Bank) -> bool:
+    """Tell whether rounded runs are finite, and err by little of what features vary."""
+    if not bool(half.runs.isfinite().all()):
+        return False
+    count = len(bank.runs[0]) * int(bank.lengths.sum())
+    errors = (half.runs - bank.runs).square().sum(dim=(0, 1, 2)) / count
+    return bool((errors.sqrt() <= MAX_ROUNDING * bank.spread()).all())
 
 
 def _runs(

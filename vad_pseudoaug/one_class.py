@@ -72,14 +72,15 @@ def disturb(
         )
     where = where.to(video.device)
     run, last = video[:, where], video.shape[1] - 1
-    made = run
+    made = same = run
     if kind == "foreign":
         made = bank.draw(video, len(where), generator)
+        same = run.to(bank.runs.dtype).to(run)  # as the bank would have it
     elif kind == "offset":
         made = run + _offset(run, spread, generator) * strength.to(run)[:, None]
     elif kind in GROUPS["course"]:
         made = video[:, _course(where, kind, last, generator)]
-    return _far(run, vae, noise, strength) if torch.equal(made, run) else made
+    return _far(run, vae, noise, strength) if torch.equal(made, same) else made
 
 
 def _course(where: Tensor, kind: str, last: int, generator: torch.Generator) -> Tensor:
