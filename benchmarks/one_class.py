@@ -2,6 +2,7 @@
 
     python benchmarks/one_class.py                     # UCSD Ped2, ten draws
     python benchmarks/one_class.py --data synthetic --seeds 3
+    python benchmarks/one_class.py --gates             # are they any good?
 
 Each draw of UCSD Ped2 trains on 10 normal videos and tests on the other 18. The
 detector is the library's MIL baseline, whose abnormal videos are 240 pseudo ones of the
@@ -9,13 +10,16 @@ recipe "one-class", one row for each of the `--disturbances`; kNN is the mean di
 to the 5 nearest normal training snippets, Mahalanobis that to their mean, by a shrunk
 covariance. Frame-level AUC in percent, with paired differences of the first row from
 the others and their 95 % intervals over draws and test videos.
+
+With `--gates` a sampler is fitted on half of the normal videos of the first seed, of
+UCSD Ped2 on half of all, and its pseudo videos of the other half are judged.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,11 +30,14 @@ from sklearn.covariance import LedoitWolf
 from sklearn.neighbors import NearestNeighbors
 
 from vad_pseudoaug import Baseline, PseudoVideoSampler, Recipe, VideoSet, read_list
+from vad_pseudoaug.baseline import stratified_split
+from vad_pseudoaug.check import check_sampler
 from vad_pseudoaug.data import ped2
 from vad_pseudoaug.intervals import hierarchical_bootstrap, resample
 from vad_pseudoaug.metrics import Ranking
 from vad_pseudoaug.protocol import Split, label_videos
 from vad_pseudoaug.randomness import make_generator
+from vad_pseudoaug.report import format_gates
 from vad_pseudoaug.synthetic import synthetic_set
 
 Score = Callable[[Any], Any]
@@ -81,6 +88,22 @@ def snippets(videos: VideoSet) -> Any:
     return np.concatenate([video.mean(axis=0) for video in videos])
 
 
+def print_gates(data: str, seed: int, disturbances: Sequence[str]) -> None:
+    """Print what `check` would of each disturbance."""
+    videos = read_list(ped2() / "normal.list")
+    normal = VideoSet(videos if data == "ped2" else synthetic_set(seed).split.normal)
+    halves = stratified_split(len(normal), 0, share=0.5, seed=seed)
+    known = normal.part(halves.train_normal)
+    sampler = PseudoVideoSampler.fit(known, seed=seed, progress=False)
+    for kind in disturbances:
+        found = check_sampler(
+            sampler.with_choices(disturbance=kind),
+            normal.part(halves.validation_normal),
+            progress=False,
+        )
+        print(f"{kind}\n\n{format_gates(found)}\n", flush=True)
+
+
 OTHERS = {"kNN": train_knn, "Mahalanobis": train_mahalanobis}
 
 
@@ -92,7 +115,11 @@ def main() -> None:
     parser.add_argument("--first-seed", type=int, default=0)
     of_recipe = Recipe.named("one-class").disturbance
     parser.add_argument("--disturbances", nargs="+", default=[of_recipe])
+    parser.add_argument("--gates", action="store_true", help="judge, and do not train")
     options = parser.parse_args()
+    if options.gates:
+        print_gates(options.data, options.first_seed, options.disturbances)
+        return
     runs: dict[str, list[tuple[list[str], Ranking]]] = defaultdict(list)
     for seed in range(options.first_seed, options.first_seed + options.seeds):
         if options.data == "ped2":

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from vad_pseudoaug import MultiTaskVAE, VAEConfig, gates
-from vad_pseudoaug.gate_samples import Clip, Material, meant_rows
+from vad_pseudoaug.gate_samples import Clip, Draw, Material, meant_rows
 from vad_pseudoaug.gates import judge, judge_model, lag_one
 from vad_pseudoaug.one_class_gates import judge_disturbed
 from vad_pseudoaug.vae import ABNORMAL, NORMAL
@@ -334,3 +334,38 @@ def test_normal_videos_are_no_disturbed_ones(seed):
 @every_seed
 def test_a_disturbance_that_any_norm_gives_away_is_found(seed):
     assert not disturbed("huge", seed)["norm ratio"]
+
+
+def test_pseudo_videos_are_not_compared_with_their_sources():
+    """Undisturbed they are as far from other videos as these from each other."""
+    rng = np.random.default_rng(0)
+    normal, training = clips(rng, NORMAL), clips(rng, NORMAL)
+    [gate] = (
+        gate
+        for gate in judge_disturbed(normal, normal, training)
+        if gate.name == "differs from normal"
+    )
+    assert gate.value == pytest.approx(gate.floor, abs=0.05)
+    assert not gate.passed
+    numbered = [
+        Clip(np.full((3, 2), i, np.float32), np.ones(3, bool)) for i in range(9)
+    ]
+    masks = [Clip(clip.features, np.eye(3, dtype=bool)[0]) for clip in numbered]
+    material = Material(masks, numbered, numbered, numbered, numbered, paired=True)
+    for repeat in range(5):
+        draw = Draw(material, repeat)
+        pseudo, real, again = (
+            set(own.rows[:, 0].tolist()) for own in (draw.pseudo, draw.real, draw.again)
+        )
+        assert len(pseudo) == 4
+        assert not again & (pseudo | real)
+
+
+def test_one_feature_is_judged_too():
+    rng = np.random.default_rng(0)
+    parts = ["pseudo", "real", "other", "training", "training_other"]
+    made = {
+        name: [Clip(clip.features[:, :1], clip.mask) for clip in clips(rng, i % 2)]
+        for i, name in enumerate(parts)
+    }
+    assert all(np.isfinite(gate.value) for gate in judge(Material(**made)))

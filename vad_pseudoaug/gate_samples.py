@@ -39,6 +39,7 @@ class Material:
         training: Real videos of the claimed class that the model was fitted on.
         training_other: Those of the other class.
         seed: Seed of the draws.
+        paired: Whether pseudo video i is made of real video i.
     """
 
     pseudo: Sequence[Clip]
@@ -47,6 +48,7 @@ class Material:
     training: Sequence[Clip]
     training_other: Sequence[Clip]
     seed: int = 0
+    paired: bool = False
 
     def __post_init__(self) -> None:
         least = dict.fromkeys(("pseudo", "real", "other"), MIN_VIDEOS)
@@ -105,13 +107,17 @@ class Draw:
 
     All are of as many videos and rows, the two real ones of different videos, so that
     the bias of a figure in small samples is the same in all. Rows are copied when they
-    are asked for: many draws are held at once.
+    are asked for: many draws are held at once. Pseudo videos that are paired with real
+    ones are taken with these: none is compared with its source, which is not in again.
     """
 
     def __init__(self, material: Material, repeat: int):
         self.rng = np.random.default_rng([material.seed, repeat])
-        real = self._shuffled(material.real)
-        pseudo, other = (self._shuffled(c) for c in (material.pseudo, material.other))
+        order = self._order(material.real)
+        real = [material.real[i] for i in order]
+        pseudo_order = order if material.paired else self._order(material.pseudo)
+        pseudo = [material.pseudo[i] for i in pseudo_order]
+        other = [material.other[i] for i in self._order(material.other)]
         count = min(len(real) // 2, len(pseudo), len(other))
         parts = {
             "pseudo": pseudo[:count],
@@ -146,9 +152,11 @@ class Draw:
         """Snippets of real videos of the other class."""
         return rows_of(*self._parts["other"])
 
-    def _shuffled(self, clips: Sequence[Clip]) -> list[Clip]:
-        meant = [clip for clip in clips if clip.mask.any()]
-        return [meant[i] for i in self.rng.permutation(len(meant))]
+    def _order(self, clips: Sequence[Clip]) -> NDArray[np.int64]:
+        """Shuffle the numbers of the clips that have meant snippets."""
+        meant = np.flatnonzero([clip.mask.any() for clip in clips])
+        shuffled: NDArray[np.int64] = self.rng.permutation(meant)
+        return shuffled
 
 
 def projection(material: Material) -> Callable[[Rows], NDArray[np.float64]]:

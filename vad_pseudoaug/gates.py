@@ -231,7 +231,9 @@ def _frechet(draws: Sequence[Draw], material: Material) -> Gate:
 
     def distance(one: Sample, two: Sample) -> float:
         first, second = project(one.rows), project(two.rows)
-        covariances = [np.cov(rows, rowvar=False) for rows in (first, second)]
+        covariances = [
+            np.atleast_2d(np.cov(rows, rowvar=False)) for rows in (first, second)
+        ]
         shift = ((first.mean(axis=0) - second.mean(axis=0)) ** 2).sum()
         roots = np.linalg.eigvals(covariances[0] @ covariances[1]).real.clip(min=0)
         traces = sum(float(np.trace(c)) for c in covariances)

@@ -24,15 +24,15 @@ def judge_disturbed(
     look like features of the same extractor, and yet are no normal ones.
 
     Args:
-        pseudo: Pseudo videos, of held-out sources; meant are the disturbed snippets.
-        normal: Held-out normal videos.
+        pseudo: Pseudo videos; meant are the disturbed snippets.
+        normal: The held-out normal videos that they were made of, in the same order.
         training: Normal videos that the model was fitted on.
         seed: Seed of the draws.
 
     Raises:
         ImportError: If scikit-learn is not installed; it names the extra.
     """
-    material = Material(pseudo, normal, normal, training, training, seed)
+    material = Material(pseudo, normal, normal, training, training, seed, paired=True)
     draws = [Draw(material, repeat) for repeat in range(gates.REPEATS)]
     return [
         *(gate._replace(contrast=None) for gate in norms_and_spread(draws)),
@@ -91,4 +91,5 @@ def _view(material: Material, view: Callable[[Rows], Rows]) -> Material:
         seen(material.training),
         seen(material.training_other),
         seed=material.seed,
+        paired=material.paired,
     )
