@@ -25,12 +25,12 @@ from . import rtfm
 @names_options(rtfm.videos)
 def videos(
     normal_dataset: Any, abnormal_dataset: Any, *, length: Length = 2, **options: Any
-) -> tuple[VideoSet, VideoSet]:
+) -> tuple[VideoSet, VideoSet | None]:
     """Return the videos, without padding, for `PseudoVideoSampler.fit(*videos(...))`.
 
     Args:
         normal_dataset: The host's normal training videos.
-        abnormal_dataset: The host's abnormal training videos.
+        abnormal_dataset: The host's abnormal training videos; None if there are none.
         length: Slot of the true length.
         **options: Those of `rtfm.videos`.
     """

@@ -31,6 +31,7 @@ from vad_pseudoaug.hosts import (
     dataset_of,
     find_one,
     find_twins,
+    is_nothing,
     load_sampler,
     wrap_found,
     wrap_normal,
@@ -55,13 +56,17 @@ def videos(
     layout: Layout | None = None,
     dims: tuple[int, int] | None = None,
     length: Length = None,
-) -> tuple[VideoSet, VideoSet]:
+) -> tuple[VideoSet, VideoSet | None]:
     """Return the videos of both datasets, for `PseudoVideoSampler.fit(*videos(...))`.
 
     Needed where only a part of the features is generated or videos are padded; else
-    `fit` takes the datasets themselves.
+    `fit` takes the datasets themselves. With None or an empty dataset as the abnormal
+    one, its videos are None, and `fit` learns of normal ones alone.
     """
     form = {"slot": slot, "layout": layout, "dims": dims, "length": length}
+    if is_nothing(abnormal_dataset):
+        alone = find_one(normal_dataset, NORMAL, None, **form)
+        return VideoSet(alone, name="normal"), None
     return as_videos(find_twins(normal_dataset, abnormal_dataset, None, **form))
 
 
@@ -125,9 +130,7 @@ def wrap(
         "seed": seed,
         "pool_bytes": pool_bytes,
     }
-    if abnormal_dataset is None or (
-        hasattr(abnormal_dataset, "__len__") and len(abnormal_dataset) == 0
-    ):
+    if is_nothing(abnormal_dataset):
         alone = find_one(normal_dataset, NORMAL, sampler.feature_dim, **form)
         normal, abnormal = wrap_normal(
             alone,

@@ -54,11 +54,7 @@ def main() -> None:
     options = parser.parse_args()
     videos = read(options.data, options.seed, standardise=options.standardise)
     training, held_out = halve(*videos, options.seed)
-    recipes = {
-        arm.name: Recipe.named(arm.kind, **arm.choices)
-        for arm in ablation()
-        if arm.kind != "none"
-    }
+    recipes = {arm.name: arm.recipe for arm in ablation() if arm.kind != "none"}
     recipes["mean-shift"] = Recipe.named("mean-shift")
     found: dict[str, Any] = {}
     for name, recipe in recipes.items():

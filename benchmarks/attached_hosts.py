@@ -28,8 +28,8 @@ import torch
 
 from vad_pseudoaug import PseudoVideoSampler, VideoSet, to_segments
 from vad_pseudoaug.arms import Arm
-from vad_pseudoaug.auto import choose_p
-from vad_pseudoaug.compare import MAX_BATCH, RTFM_STEPS, Comparison, Run
+from vad_pseudoaug.auto import choose_p, fit_batch
+from vad_pseudoaug.compare import RTFM_STEPS, Comparison, Run
 from vad_pseudoaug.examples import mil_style, rtfm_style
 from vad_pseudoaug.metrics import frame_figures
 from vad_pseudoaug.protocol import Data
@@ -55,10 +55,7 @@ def run_seed(
     ]
     chosen = choose_p(*items, recipe=sampler.recipe, seed=seed, progress=False).p
     options: dict[str, dict[str, Any]] = {
-        "rtfm": {
-            "steps": RTFM_STEPS,
-            "batch_size": min(MAX_BATCH, len(normal), len(abnormal)),
-        }
+        "rtfm": {"steps": RTFM_STEPS, "batch_size": fit_batch(normal, abnormal)}
     }
     runs = []
     for name in hosts:

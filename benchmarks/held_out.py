@@ -23,11 +23,10 @@ import torch
 from torch.utils.data import ConcatDataset
 
 from vad_pseudoaug.arms import Training, make_extra
-from vad_pseudoaug.auto import leave_out, separation
+from vad_pseudoaug.auto import fit_batch, leave_out, separation
 from vad_pseudoaug.compare import call_host
 from vad_pseudoaug.experiments import parse_arm
 from vad_pseudoaug.protocol import Data
-from vad_pseudoaug.recipe import Recipe
 from vad_pseudoaug.videos import as_pair
 
 
@@ -41,9 +40,7 @@ def judge(
     split = data.split(seed)
     sets = as_pair(split.normal, split.abnormal)
     kept, left_out = list(leave_out(sets, parts, seed=seed))[part]
-    training = Training(
-        *kept, recipe=Recipe.named(**arm.choices), seed=seed, progress=False
-    )
+    training = Training(*kept, recipe=arm.recipe, seed=seed, progress=False)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".* have no snippet that")
         extra = make_extra(arm, training)
@@ -51,7 +48,11 @@ def judge(
         ConcatDataset([real, made]) if len(made) else real
         for real, made in zip(kept, extra, strict=True)
     ]
-    return {host: separation(call_host(host, *more, seed), *left_out) for host in hosts}
+    scores = {
+        host: call_host(host, *more, seed, batch_size=fit_batch(*kept))
+        for host in hosts
+    }
+    return {host: separation(score, *left_out) for host, score in scores.items()}
 
 
 def main() -> None:

@@ -52,9 +52,7 @@ def train(videos, choices):
 @pytest.fixture
 def extra(choices):
     def make(kind, training, per_video=1.0):
-        return make_extra(
-            Arm(kind, kind, per_video, choices if kind in RECIPES else {}), training
-        )
+        return make_extra(Arm(kind, kind, per_video).beside(choices), training)
 
     return make
 
@@ -353,7 +351,7 @@ def test_choices_of_an_arm_are_those_of_its_recipe(train, choices):
 
 @pytest.mark.parametrize("kind", ["mean-shift", "cutmix", "smote", "paper"])
 def test_an_arm_without_a_selected_snippet_is_refused(train, choices, kind):
-    arm = Arm(kind, kind, choices={**choices, "threshold": 1.0})
+    arm = Arm(kind, kind).beside({**choices, "threshold": 1.0})
     with pytest.raises(ValueError, match="no snippet of the 6 abnormal videos"):
         make_extra(arm, train(threshold=1.0))
 
@@ -363,3 +361,30 @@ def test_an_unknown_kind_is_refused():
         ValueError, match="unknown arm 'paste'; there is none, duplicate, "
     ):
         Arm("mine", "paste")
+
+
+@pytest.mark.parametrize(
+    ("kind", "choices"),
+    [
+        ("none", {"share": 0.3}),
+        ("jitter", {"epochs": 7}),
+        ("mean-shift", {"min_strength": 0.2}),
+        ("cutmix", {"normal_rate": 0.0}),
+        ("smote", {"top_share": 0.3}),
+    ],
+)
+def test_a_choice_that_changes_nothing_is_refused(kind, choices):
+    with pytest.raises(ValueError, match=f"{next(iter(choices))} would change nothing"):
+        Arm("x", kind, choices=choices)
+    # One for all arms is of those that take it.
+    assert Arm("x", kind).beside(choices) == Arm("x", kind)
+
+
+def test_a_choice_of_all_arms_is_of_those_that_take_it():
+    common = {"share": 0.3, "epochs": 2, "baseline_epochs": 9}
+    assert Arm("x", "cutmix").beside(common).choices == {
+        "share": 0.3, "baseline_epochs": 9
+    }  # fmt: skip
+    own = Arm("x", "robust", choices={"share": 0.4}).beside(common)
+    assert own.recipe == Recipe.named("robust", **{**common, "share": 0.4})
+    assert Arm("x", "auto").beside(common).recipe == Recipe.named("robust", **common)

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from vad_pseudoaug import PseudoVideoSampler, Recipe, auto
-from vad_pseudoaug.auto import Choice, choose_p, count_mixed, mix_in, separation
+from vad_pseudoaug.auto import (
+    Choice,
+    choose_p,
+    count_mixed,
+    fit_batch,
+    mix_in,
+    separation,
+)
 from vad_pseudoaug.randomness import make_generator
 from vad_pseudoaug.videos import VideoSet
 
@@ -239,3 +246,25 @@ def test_counts_make_the_share():
 def test_what_cannot_be_tried_is_refused(many_videos, options, message):
     with pytest.raises(ValueError, match=message):
         choose_p(*many_videos, **options)
+
+
+def test_more_videos_do_not_change_the_batches_that_a_host_is_tried_with(many_videos):
+    normal, abnormal = many_videos
+    seen = []
+
+    def train(own, other, seed, *, batch_size):
+        seen.append((len(other), batch_size))
+        return lambda video: video.mean(axis=(0, 2))
+
+    choose_p(normal, abnormal[:6], train=train, progress=False, **QUICK)
+    assert sorted(set(seen)) == [(4, 4), (5, 4), (8, 4)]
+    assert fit_batch(range(40), range(50)) == 32
+
+
+@pytest.mark.parametrize("wrong", [lambda s: s[:3], lambda s: s[None], np.mean])
+def test_a_host_that_does_not_score_each_snippet_is_refused(many_videos, wrong):
+    def train(normal, abnormal, seed):
+        return lambda video: wrong(video.mean(axis=(0, 2)))
+
+    with pytest.raises(ValueError, match=r"scores: expected \d+ finite values for"):
+        choose_p(*many_videos, train=train, progress=False, **QUICK)

@@ -79,12 +79,8 @@ def test_selection_takes_scores_above_the_threshold():
         [False, True, False],
         [True, False],
     ]
-    assert selection.to_dict() == {
-        "num_selected": 2,
-        "num_snippets": 5,
-        "selected_per_video": [1, 1],
-        "videos_without_selection": [],
-    }
+    assert (selection.num_selected, selection.num_snippets) == (2, 5)
+    assert selection.empty == ()
 
 
 def test_a_video_without_selection_is_reported():

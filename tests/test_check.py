@@ -206,6 +206,37 @@ def test_a_kept_refit_of_another_run_is_refused(
         refit_on_part(fit(*files, **changes), tmp_path / "held-out", share=share)
 
 
+def test_a_kept_refit_of_other_videos_in_memory_or_scores_is_refused(
+    fit, many_videos, tmp_path
+):
+    normal, abnormal = many_videos
+
+    def ascending(video):
+        return np.linspace(0, 1, video.shape[1])
+
+    def descending(video):
+        return ascending(video)[::-1]
+
+    def refit(name, own=normal, scores=None):
+        sampler = fit(own, abnormal, scores=scores)
+        return refit_on_part(sampler, tmp_path / name, scores=scores)[0]
+
+    for name, scores in (("baseline", None), ("scores", ascending)):
+        first, again = (refit(name, scores=scores) for _ in range(2))
+        assert again.fingerprint() == first.fingerprint()
+    for name, changes in (
+        ("baseline", {"own": [normal[0], *(video + 1 for video in normal[1:])]}),
+        ("baseline", {"scores": ascending}),
+        ("scores", {"scores": descending}),
+        ("scores", {}),
+    ):
+        with pytest.raises(ValueError, match="holds the fit of another run"):
+            refit(name, **changes)
+    (tmp_path / "scores" / check.REFIT).unlink()  # as of an earlier version
+    with pytest.raises(ValueError, match="holds the fit of another run"):
+        refit("scores", scores=ascending)
+
+
 @pytest.fixture(scope="module")
 def one_class(few_draws, many_videos):
     """The check of a sampler of normal videos alone."""

@@ -465,6 +465,8 @@ def test_whole_numbers_and_truths_are_scores_too(videos):
         (lambda video: video, r"got shape \(2, "),
         (([], []), "expected those of 8 normal videos, got 0"),
         (([],), "got 1 members"),
+        ({"normal": [], "abnormal": []}, "got dict"),
+        (lambda video: np.full(video.shape[1], np.inf), "got inf among them"),
     ],
 )
 def test_scores_that_do_not_fit_are_refused(videos, scores, message):
@@ -480,11 +482,18 @@ def test_scores_of_their_own_scale_do_not_say_what_is_suspicious(videos):
     assert 0 < sampler.profile.suspicious < 1
 
 
-@pytest.mark.parametrize("choice", [{"candidates": 2}, {"scope": "suspicious"}])
-def test_one_class_has_no_scores(videos, choice):
-    with pytest.raises(ValueError, match="without scores"):
+@pytest.mark.parametrize(
+    ("choice", "message"),
+    [
+        ({"candidates": 2}, "the baseline, which candidates and"),
+        ({"scope": "suspicious"}, "the baseline, which candidates and"),
+        ({"translation": "graft"}, "'one-class' with translation='graft'"),
+    ],
+)
+def test_one_class_has_no_scores(videos, choice, message):
+    with pytest.raises(ValueError, match=f"{message}.* learns of abnormal videos"):
         PseudoVideoSampler.fit(videos[0], recipe="one-class", **choice)
-    with pytest.raises(ValueError, match="without scores"):
+    with pytest.raises(ValueError, match="a selection by scores learns of abnormal"):
         PseudoVideoSampler.fit(videos[0], scores=low_then_high)
     with pytest.raises(ValueError, match="'paper' learns of abnormal videos"):
         PseudoVideoSampler.fit(videos[0], recipe="paper")

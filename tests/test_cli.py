@@ -197,7 +197,7 @@ def test_an_unfinished_run_goes_on_of_the_same_videos_alone(
     for more in ([], ["--dry-run"]):
         assert main([*command, *more]) == 2
         error = capsys.readouterr().err
-        assert "which differs in normal (8 videos, files " in error
+        assert "which differs in normal (8 videos (..., 2, 12), content " in error
     assert main([*command, "--overwrite", "--dry-run"]) == 0
     assert main([*command, "--overwrite"]) == 0
     sampler = PseudoVideoSampler.from_pretrained(lists / "run")

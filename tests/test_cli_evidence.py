@@ -208,3 +208,31 @@ def test_help_teaches(capsys):
     assert "--truth gt-sh.npy" in out
     told = set(re.findall(r"[\w-]+", out.partition("experiments: ")[2]))
     assert told >= {*KINDS, *HOSTS, *EXPERIMENTS} - {"table4", "table5"}
+
+
+def test_check_of_a_run_whose_videos_are_elsewhere_says_what_to_do(
+    many_videos, few_draws, tmp_path, capsys
+):
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.mkdir()
+    write_lists(old, many_videos)
+    assert main(["fit", *list_options(old), "-o", str(tmp_path / "run"), *SMALL]) == 0
+    old.rename(new)
+    for held_out in ([], list_options(new)):
+        assert main(["check", str(tmp_path / "run"), *held_out]) == 2
+        error = capsys.readouterr().err
+        assert "normal and abnormal videos that the run was fitted on" in error
+    command = ["fit", "--config", str(tmp_path / "run"), *list_options(new)]
+    assert "`fit --config" in error
+    assert main([*command, "-o", str(tmp_path / "again")]) == 0
+    assert main(["check", str(tmp_path / "again")]) in (0, 1)
+
+
+def test_check_of_one_class_takes_no_abnormal_videos(folder, tmp_path, capsys):
+    normal = ["--normal", str(folder / "normal.list")]
+    run = str(tmp_path / "run")
+    small = ["--hidden-dims", "16", "--latent-dim", "4", "--epochs", "1"]
+    assert main(["fit", *normal, "-o", run, *small]) == 0
+    capsys.readouterr()
+    assert main(["check", run, "--abnormal", str(folder / "abnormal.list")]) == 2
+    assert "learned of normal videos alone" in capsys.readouterr().err

@@ -444,3 +444,55 @@ def test_scores_of_other_videos_are_refused(done, tmp_path):
     np.save(path, np.zeros(7, np.float32))
     with pytest.raises(ValueError, match=r"the scores are float32 \(7,\); delete it"):
         run_comparison(comparison(), tmp_path / "again")
+
+
+def test_results_of_other_features_in_the_same_files_are_refused(tmp_path):
+    rng = np.random.default_rng(0)
+    names = [f"v{i}" for i in range(12)]
+    rows = [f"{name},{i % 2}" for i, name in enumerate(names)]
+    for part, own in (("train", rows[:6]), ("test", rows[6:])):
+        (tmp_path / f"{part}.csv").write_text("\n".join(["video,label", *own]))
+    features = {name: rng.random((5, 3), dtype=np.float32) for name in names}
+    truth = {name: np.repeat((0, i % 2), 40) for i, name in enumerate(names)}
+
+    def run(arms, **changes):
+        np.savez(
+            tmp_path / "features.npz", **{**features, **changes.get("features", {})}
+        )
+        labels = {**truth, **changes.get("truth", {})}
+        np.savez(
+            tmp_path / "frame_labels_test.npz",
+            **{name: labels[name] for name in names[6:]},
+        )
+        data = Data.named(str(tmp_path))
+        own = Comparison(data, arms=arms, hosts=(MEANS,), num_seeds=2)
+        return run_comparison(own, tmp_path / "results")
+
+    run(ARMS[:1])
+    run(ARMS[:2])
+    for changes in (
+        {"features": {"v3": features["v3"] + 1}},
+        {"features": {"v8": features["v8"] + 1}},
+        {"truth": {"v9": np.repeat((1, 0), 40)}},
+    ):
+        with pytest.raises(ValueError, match="which differs in content"):
+            run(ARMS, **changes)
+
+
+def test_results_of_another_version_are_refused(done, monkeypatch):
+    folder, _ = done
+    monkeypatch.setattr(compare.metadata, "version", lambda name: "99")
+    with pytest.raises(ValueError, match="differs in library_version"):
+        run_comparison(comparison(), folder)
+
+
+def test_choices_are_checked_by_the_recipe_of_their_arm():
+    """Of `one-class`, whose highest strength is above the paper's."""
+    arm = parse_arm("x=one-class:min_strength=1.8")
+    assert arm.recipe == Recipe.named("one-class", min_strength=1.8)
+    arms = [Arm("none", "none"), Arm("one-class", "one-class")]
+    comparison(arms=arms, choices=Recipe.parse("min_strength=1.8"))
+    with pytest.raises(ValueError, match="expected min_strength <= max_strength"):
+        comparison(arms=[*arms, Arm("paper", "paper")], choices={"min_strength": 1.8})
+    with pytest.raises(ValueError, match="expected min_strength <= max_strength"):
+        Recipe.parse("min_strength=2,max_strength=1")

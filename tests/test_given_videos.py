@@ -128,3 +128,31 @@ def test_a_broken_record_is_wrong_with_the_run(run, changes):
     for given in (None, sampler.normal):
         with pytest.raises(CheckpointError, match="an entry is broken"):
             PseudoVideoSampler.from_pretrained(run, normal=given)
+
+
+class Items:
+    """A host's dataset, of which only `len` and `[i]` are known."""
+
+    def __init__(self, videos):
+        self.videos = videos
+
+    def __len__(self):
+        return len(self.videos)
+
+    def __getitem__(self, index):
+        return self.videos[index]
+
+
+@pytest.mark.parametrize("around", [list, tuple, Items])
+@pytest.mark.parametrize("layout", ["TD", "TND", "NTD", None])
+def test_a_part_has_the_axes_of_the_whole(around, layout):
+    rng = np.random.default_rng(0)
+    shapes = {"TD": (7, 4), "TND": (7, 3, 4), "NTD": (20, 7, 4), None: (3, 7, 4)}
+    videos = [rng.random(shapes[layout]) for _ in range(4)]
+    whole = VideoSet(around(videos), layout=layout)
+    part = whole.part([2, 0])
+    again = part.part([1])
+    for own, numbers in ((part, [2, 0]), (again, [0])):
+        assert len(own) == len(numbers)
+        for video, number in zip(own, numbers, strict=True):
+            assert np.array_equal(video, whole[number])

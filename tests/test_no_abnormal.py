@@ -5,11 +5,12 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset
 
 import hosts
-from vad_pseudoaug import PseudoVideoSampler
+from vad_pseudoaug import PseudoVideoSampler, VideoSet
 from vad_pseudoaug.adapters import mil, rtfm
+from vad_pseudoaug.auto import choose_p
 from vad_pseudoaug.relabelled import RelabelledDataset
 
 VIDEO = np.ones((6, hosts.FEATURE_DIM), np.float32)
@@ -159,3 +160,28 @@ def test_relabelled_items_are_the_hosts_but_for_the_label():
 def test_a_sampler_of_both_classes_makes_an_abnormal_side_too(sampler):
     _, abnormal = rtfm.wrap(hosts.RtfmDataset(5, 0.0), None, sampler)
     assert len(abnormal) == 10
+
+
+def test_videos_of_a_padded_host_of_normal_ones_alone(host_dataset):
+    class Padded(host_dataset):
+        def __getitem__(self, index):
+            features, label = super().__getitem__(index)
+            return np.pad(features, ((0, 0), (0, 6), (0, 0))), label, 6
+
+    host = Padded(5, 0.0)
+    for nothing in (None, []):
+        normal, abnormal = rtfm.videos(host, nothing, length=2)
+        assert abnormal is None
+        assert [video.shape[1] for video in normal] == [6] * 5
+
+
+def test_no_sampler_learns_of_pseudo_videos(host_dataset, sampler):
+    twins = host_dataset(5, 0.0), host_dataset(4, 1.0)
+    wrapped = rtfm.wrap(*twins, sampler)
+    alone = rtfm.wrap(twins[0], None, sampler)
+    for given in (wrapped, (twins[0], Subset(wrapped[1], [0, 1]))):
+        with pytest.raises(ValueError, match="would be taken for real ones"):
+            PseudoVideoSampler.fit(*given)
+        with pytest.raises(ValueError, match="would be taken for real ones"):
+            choose_p(*given)
+    assert len(VideoSet(alone[0])) == 5  # nothing was appended

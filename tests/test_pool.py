@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import theilslopes
-from torch.utils.data import DataLoader, get_worker_info
+from torch.utils.data import DataLoader, Subset, get_worker_info
 
 import hosts
 from vad_pseudoaug import (
@@ -138,6 +138,22 @@ def test_a_folder_of_another_pool_is_refused(sampler, twins, tmp_path):
     other = PseudoVideoSampler(MultiTaskVAE(sampler.vae.config, seed=2))
     with pytest.raises(ValueError, match="holds the results of another run"):
         run(twins, other, pool=tmp_path)
+
+
+def test_a_folder_of_a_pool_of_other_items_is_refused(sampler, twins, tmp_path):
+    """Of as many, and the same first one."""
+    normal, abnormal = twins
+    for name, numbers in (("numbers", [0, 1, 2]), ("paths", None)):
+        for _ in range(2):  # the same again
+            if numbers is None:
+                normal.list = [f"{i}.npy" for i in range(len(normal))]
+            own = normal if numbers is None else Subset(normal, numbers)
+            run((own, abnormal), sampler, pool=tmp_path / name, epochs=1)
+        if numbers is None:
+            normal.list = [*normal.list[:-1], "other.npy"]
+        other = normal if numbers is None else Subset(normal, [0, 1, 3])
+        with pytest.raises(ValueError, match="another run, which differs in items"):
+            run((other, abnormal), sampler, pool=tmp_path / name)
 
 
 def test_refreshed_pool_changes_part_by_part_and_repeats(sampler, twins, tmp_path):

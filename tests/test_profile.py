@@ -6,8 +6,19 @@ import numpy as np
 import pytest
 import torch
 
-from vad_pseudoaug import CheckpointError, MultiTaskVAE, VAEConfig, VideoSet
-from vad_pseudoaug.profile import FeatureProfile, feature_moments, measure_profile
+from vad_pseudoaug import (
+    CheckpointError,
+    MultiTaskVAE,
+    PseudoVideoSampler,
+    VAEConfig,
+    VideoSet,
+)
+from vad_pseudoaug.profile import (
+    FeatureProfile,
+    _thin,
+    feature_moments,
+    measure_profile,
+)
 from vad_pseudoaug.selection import Selection
 
 PLACES = np.linspace(0, 1, 101)
@@ -107,3 +118,31 @@ def test_a_profile_survives_json_and_refuses_what_is_none(measured):
     del saved["real_norms"]
     with pytest.raises(CheckpointError, match="the checkpoint's 'profile'"):
         FeatureProfile.from_dict(saved)
+
+
+def test_a_long_video_counts_for_no_more_and_no_less_than_its_bound():
+    for length in (1, 999, 1000, 1001, 1999, 5000):
+        thin = _thin(np.arange(length))
+        assert len(thin) == min(length, 1000)
+        assert thin[0] == 0
+        assert thin[-1] == length - 1
+    assert len(_thin(np.zeros(0))) == 0
+
+
+def test_a_norm_as_the_last_feature_is_found_and_kept(many_videos, small):
+    """As MGFN's items have it, `fit` being given the host's datasets."""
+
+    def with_norm(videos):
+        norms = [np.linalg.norm(v, axis=-1, keepdims=True) for v in videos]
+        return [np.concatenate(own, axis=-1) for own in zip(videos, norms, strict=True)]
+
+    for recipe in ("paper", "robust", "mean-shift"):
+        choices = {**small, "recipe": recipe, "normal_quantile": 0.5}
+        sampler = PseudoVideoSampler.fit(*map(with_norm, many_videos), **choices)
+        assert sampler.profile.norm_channel
+        made = sampler.draw(3, label=1).unbind()
+        for one in made:
+            found = one.features[..., -1]
+            torch.testing.assert_close(found, one.features[..., :-1].norm(dim=-1))
+    plain = PseudoVideoSampler.fit(*many_videos, **small)
+    assert not plain.profile.norm_channel

@@ -37,9 +37,28 @@ def test_videos_without_a_selected_snippet_are_named():
 
 def test_what_is_recorded_of_a_selection():
     masks = (np.array([True, False, True]), np.zeros(2, bool))
-    assert Selection(masks, (1,)).to_dict() == {
+    recorded = Selection(masks, (1,)).to_dict()
+    digest = recorded.pop("digest")
+    assert recorded == {
         "num_selected": 2,
         "num_snippets": 5,
         "selected_per_video": [2, 0],
         "videos_without_selection": [1],
     }
+    assert Selection(masks, (1,)).to_dict()["digest"] == digest
+    weights = tuple(mask.astype(np.float32) for mask in masks)
+    others = (
+        Selection((np.array([True, True, False]), np.zeros(2, bool)), (1,)),
+        Selection((masks[0][:2], np.append(masks[0][2:], masks[1])), (1,)),
+        Selection(masks, (1,), weights),
+        Selection(masks, (1,), (2 * weights[0], weights[1])),
+    )
+    found = {digest, *(other.to_dict()["digest"] for other in others)}
+    assert len(found) == 1 + len(others)
+
+
+def test_a_share_is_what_it_says_though_it_is_no_binary_fraction():
+    scores = np.linspace(1, 2, 100)
+    found = select_ranked([scores], [np.zeros(2)], top_share=0.55)
+    assert 0.55 * 100 > 55
+    assert found.num_selected == 55

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from vad_pseudoaug import CheckpointError, MultiTaskVAE, Recipe, VAEConfig, VideoSet
+from vad_pseudoaug import (
+    CheckpointError,
+    MultiTaskVAE,
+    PseudoVideoSampler,
+    Recipe,
+    VAEConfig,
+    VideoSet,
+)
 from vad_pseudoaug import training as module
 from vad_pseudoaug.checkpoint import read_tensors, write_tensors
 from vad_pseudoaug.selection import Selection, select_above
@@ -131,7 +138,8 @@ def test_the_state_of_other_videos_in_memory_is_refused(videos, tmp_path):
 
     train(normal)
     train([torch.from_numpy(video.copy()) for video in normal])  # the same in a copy
-    for own in ([*normal[:-1], normal[-1] + 1], [normal[0] + 1, *normal[1:]]):
+    for changed in range(len(normal)):
+        own = [video + (i == changed) for i, video in enumerate(normal)]
         with pytest.raises(CheckpointError, match=r"differs in normal \(.* content"):
             train(own)
 
@@ -216,3 +224,81 @@ def test_divergence_stops_with_the_last_complete_epoch(run, monkeypatch):
     with pytest.raises(FloatingPointError, match="diverged in epoch 3"):
         run(epochs=4)
     assert same(run.model, good)
+
+
+def test_the_state_of_files_that_were_made_anew_is_refused(videos, tmp_path):
+    recipe = Recipe.named("one-class", epochs=1, steps_per_epoch=1)
+    file = tmp_path / "video.npy"
+
+    def train(video):
+        np.save(file, video)
+        path = tmp_path / "training.safetensors"
+        model = MultiTaskVAE(VAEConfig(12, (8,), 2), seed=0)
+        nothing = Selection((), ())
+        train_vae(model, VideoSet([file]), None, nothing, recipe, state_path=path)
+
+    train(videos[0][0])
+    train(videos[0][0])
+    with pytest.raises(CheckpointError, match="differs in normal"):
+        train(videos[0][0] + 1)
+
+
+def test_the_state_of_another_selection_is_refused_or_overwritten(
+    videos, small, tmp_path, monkeypatch
+):
+    """Of as many snippets of each video."""
+
+    def fit(order, **options):
+        scores = tuple(
+            [np.arange(video.shape[1])[::order] for video in own] for own in videos
+        )
+        choices = {**small, "selection": "ranked", "normal_quantile": 0.0, **options}
+        return PseudoVideoSampler.fit(*videos, scores=scores, **choices)
+
+    calls = []
+    original = MultiTaskVAE.loss
+
+    def interrupt(*arguments, **options):
+        calls.append(1)
+        if len(calls) == 14 + 3:  # in the midst of the second epoch
+            raise KeyboardInterrupt
+        return original(*arguments, **options)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(MultiTaskVAE, "loss", interrupt)
+        fit(1, folder=tmp_path)
+    with pytest.raises(CheckpointError, match="differs in selected"):
+        fit(-1, folder=tmp_path)
+    fitted, expected = fit(-1, folder=tmp_path, overwrite=True), fit(-1)
+    per_video = [one.selection["selected_per_video"] for one in (fitted, fit(1))]
+    assert per_video[0] == per_video[1]
+    assert same(fitted.vae, expected.vae)
+    assert fitted.history == expected.history
+
+
+def test_a_last_step_that_diverges_is_caught(run, monkeypatch):
+    """Its loss, of before the step, is finite."""
+    steps = []
+    original = torch.optim.Adam.step
+
+    def step(self, *arguments, **options):
+        original(self, *arguments, **options)
+        steps.append(1)
+        if len(steps) == 4 * 14:
+            self.param_groups[0]["params"][0].data[0, 0] = torch.inf
+
+    monkeypatch.setattr(torch.optim.Adam, "step", step)
+    with pytest.raises(FloatingPointError, match="diverged in epoch 4, at its last"):
+        run()
+    assert all(bool(own.isfinite().all()) for own in run.model.parameters())
+
+
+@pytest.mark.parametrize("name", ["model.mean_head.bias", "adam.0.exp_avg_sq"])
+def test_a_state_that_is_not_finite_is_refused(run, tmp_path, name):
+    path = tmp_path / "training.safetensors"
+    run(path)
+    tensors, meta = read_tensors(path)
+    tensors[name].view(-1)[0] = torch.nan
+    write_tensors(path, tensors, meta=meta)
+    with pytest.raises(CheckpointError, match=f"{name} is not finite"):
+        run(path)

@@ -8,7 +8,7 @@ what the videos are, not how many there are.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple, TypeAlias
 
@@ -19,7 +19,7 @@ from .auto import Choice, Train, choose_for_hosts, count_mixed, train_baseline
 from .baseline import Baseline
 from .extras import require
 from .features import to_segments
-from .generation import count_pseudo_videos, order_sources
+from .generation import count_pseudo_videos, count_replaced, order_sources
 from .randomness import make_generator
 from .recipe import RECIPES, Recipe
 from .sampler import PseudoVideoSampler
@@ -32,6 +32,7 @@ Video: TypeAlias = NDArray[np.float32]
 SMOTE_POOL = 20_000  # snippets of a class that SMOTE looks for neighbours among
 JITTER = 0.1  # spread of the noise of `jitter`, in spreads of each feature
 SELECTING = ("mean-shift", "cutmix", "smote")  # kinds that take selected snippets
+SELECTING_BY = ("num_segments", "threshold", "share")  # and what the baseline has
 PSEUDO_BAGS = 8  # parts in time that `psemix` cuts a video into
 
 
@@ -58,6 +59,11 @@ class Arm:
         choices, per_video = dict(self.choices), self.per_video
         # One of the choices of a recipe, but other arms have it too.
         chosen = choices.pop("per_video", None)
+        if idle := [name for name in choices if not self.takes(name)]:
+            raise ValueError(
+                f"arm {self.name!r}: {', '.join(idle)} would change nothing in "
+                f"{self.kind!r}"
+            )
         if per_video is None:
             of_recipe = RECIPES.get(self.kind, Recipe()).per_video
             per_video = of_recipe if chosen is None else chosen
@@ -68,6 +74,27 @@ class Arm:
     def tries_hosts(self) -> bool:
         """Whether it makes videos for one host, which is tried before."""
         return self.kind == "auto"
+
+    def takes(self, choice: str) -> bool:
+        """Tell whether what the arm makes depends on a choice of the recipe."""
+        if self.kind in SELECTING:
+            return choice in SELECTING_BY or choice.startswith("baseline_")
+        return self.tries_hosts or KINDS[self.kind] is _recipe
+
+    def beside(self, choices: Mapping[str, Any]) -> Arm:
+        """Return the arm with choices of all arms, if it takes them; its own go before.
+
+        Args:
+            choices: Of the recipe.
+        """
+        taken = {name: value for name, value in choices.items() if self.takes(name)}
+        return replace(self, choices={**taken, **self.choices})
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe that the arm follows; the paper's where it only selects by it."""
+        base = self.kind if KINDS[self.kind] is _recipe else "paper"
+        return Recipe.named("robust" if self.tries_hosts else base, **self.choices)
 
 
 class Extra(NamedTuple):
@@ -179,7 +206,7 @@ class Training:
 
     def choice(self, arm: Arm) -> Choice:
         """Choose how many videos the host takes, for an arm that tries hosts."""
-        recipe = _recipe_of_auto(arm)
+        recipe = arm.recipe
         if recipe not in self._choices:  # all hosts at once: samplers are fitted once
             self._choices[recipe] = choose_for_hosts(
                 self.sets[NORMAL],
@@ -267,17 +294,16 @@ def make_extra(arm: Arm, training: Training) -> Extra:
     return Extra(*made)
 
 
-def what_it_learns(arm: Arm, choices: Mapping[str, Any]) -> Hashable:
+def what_it_learns(arm: Arm) -> Hashable:
     """Return a key that arms share whose videos one `Training` learns to make at once.
 
     Args:
-        arm: The arm.
-        choices: All of its choices of the recipe.
+        arm: With all of its choices, see `Arm.beside`.
     """
     if arm.kind in SELECTING:
-        return Recipe.named(**choices)
+        return arm.recipe
     if arm.kind in RECIPES:
-        return tuple(Recipe.named(arm.kind, **choices).learning.items())
+        return tuple(arm.recipe.learning.items())
     return arm.name
 
 
@@ -409,7 +435,7 @@ def _swapped(
 
 def _recipe(training: Training, arm: Arm) -> Makers:
     """Pseudo videos of a sampler that learned by the recipe of this name."""
-    sampler = training.sampler(Recipe.named(arm.kind, **arm.choices))
+    sampler = training.sampler(arm.recipe)
     counts = {
         label: count_pseudo_videos(
             len(training.sets[1 - label]),
@@ -425,16 +451,12 @@ def _auto(training: Training, arm: Arm) -> Makers:
     p = training.choice(arm).p
     if not p:
         return {}
-    sampler = training.sampler(_recipe_of_auto(arm))
+    sampler = training.sampler(arm.recipe)
     counts = {
         label: count_mixed(len(videos), p * sampler.recipe.rate(label))
         for label, videos in training.sets.items()
     }
     return _pseudo(training, sampler, counts)
-
-
-def _recipe_of_auto(arm: Arm) -> Recipe:
-    return Recipe.named("robust", **arm.choices)
 
 
 def _pseudo(
@@ -501,7 +523,7 @@ def _swap_mask(
     mask = np.zeros(length, dtype=bool)
     count = length
     if label == ABNORMAL:
-        count = max(1, int(length * training.recipe.share))
+        count = count_replaced(length, training.recipe.share)
     mask[training.rng(label, number).permutation(length)[:count]] = True
     return mask
 

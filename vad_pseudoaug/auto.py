@@ -8,6 +8,7 @@ out judges. Where the gain is not clear of its own error, none are mixed in.
 
 from __future__ import annotations
 
+import inspect
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,8 +23,8 @@ from torch.utils.data import ConcatDataset
 
 from .baseline import Baseline, Score, deal
 from .extras import progress_bar
+from .fitting import score_videos
 from .generation import order_sources
-from .items import to_numpy
 from .metrics import roc_auc
 from .mixing import Mixing
 from .randomness import make_generator
@@ -39,6 +40,7 @@ Train: TypeAlias = Callable[..., Score]
 TRIED = (0.25, 0.5)
 PARTS = 3
 MAX_VIDEOS = 300  # of each class: bounds the time that trying takes
+MAX_BATCH = 32
 TOP_SHARE = 0.2  # of an abnormal video's snippets that the figure takes for abnormal
 
 
@@ -100,7 +102,9 @@ def choose_p(
         abnormal: Abnormal ones.
         recipe: Of the sampler, which is fitted anew for each part.
         train: The host: `train(normal, abnormal, seed)` gives a score function, from
-            features `(N, T, D)` to `(T,)`. None takes the built-in MIL baseline.
+            features `(N, T, D)`, a read-only float32 array, to scores `(T,)`. If it has
+            a keyword `batch_size`, it is given that of `fit_batch` for the real videos
+            of a part, whatever p is. None takes the built-in MIL baseline.
         tried: What is tried beside 0, each in (0, 1).
         parts: Number of parts, at least 2.
         max_videos: Of a class with more, so many are drawn at random and tried on.
@@ -115,7 +119,8 @@ def choose_p(
         `failed` says why, where the recipe cannot learn of a part of the videos.
 
     Raises:
-        ValueError: If there are too few videos to leave some out.
+        ValueError: If there are too few videos to leave some out, or a score function
+            does not give one finite score a snippet.
     """
     host = train or partial(train_baseline, device=device)
     chosen = choose_for_hosts(
@@ -198,7 +203,8 @@ def choose_for_hosts(
                 failed = f"without part {part + 1} of {parts}, {error}"
                 break
             step()
-            for name, train in hosts.items():
+            for name, host in hosts.items():
+                train = _with_batch(host, fit_batch(*kept))
                 alone = separation(train(kept[NORMAL], kept[ABNORMAL], seed), *left_out)
                 step()
                 for p in tried:
@@ -212,6 +218,18 @@ def choose_for_hosts(
     for name, choice in choices.items():
         logger.info("%s%s", f"{name}: " if name else "", choice.reason)
     return choices
+
+
+def fit_batch(normal: Sequence[Any], abnormal: Sequence[Any]) -> int:
+    """Return the batch size of hosts: 32 or, if less, the size of the smaller class."""
+    return min(MAX_BATCH, len(normal), len(abnormal))
+
+
+def _with_batch(train: Train, batch_size: int) -> Train:
+    """Fix the batch size of a host that has one: more videos are not to change it."""
+    if "batch_size" not in inspect.signature(train).parameters:
+        return train
+    return partial(train, batch_size=batch_size)
 
 
 def _choose(gains: Mapping[float, Sequence[float]], failed: str) -> Choice:
@@ -358,11 +376,11 @@ def separation(score: Score, normal: VideoSet, abnormal: VideoSet) -> float:
     All snippets of normal videos against the highest fifth of each abnormal video: what
     comes nearest to the frame-level AUC where no frame is labelled.
     """
-    negatives = [np.asarray(to_numpy(score(video))) for video in normal]
-    positives = []
-    for video in abnormal:
-        scores = np.sort(np.asarray(to_numpy(score(video))))
-        positives.append(scores[-math.ceil(TOP_SHARE * len(scores)) :])
+    negatives = score_videos(score, normal, NORMAL)
+    positives = [
+        np.sort(scores)[-math.ceil(TOP_SHARE * len(scores)) :]
+        for scores in score_videos(score, abnormal, ABNORMAL)
+    ]
     scores = np.concatenate([*negatives, *positives])
     labels = np.repeat((0, 1), [sum(map(len, own)) for own in (negatives, positives)])
     return roc_auc(labels, scores)

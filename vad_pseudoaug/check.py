@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
@@ -23,7 +23,14 @@ from .randomness import make_generator
 from .sampler import PseudoVideoSampler
 from .selection import Selection
 from .vae import ABNORMAL, CLASS_NAMES, NORMAL
-from .videos import VideoSet, VideoSource, as_pair, as_recorded
+from .videos import (
+    VideoSet,
+    VideoSource,
+    as_pair,
+    as_recorded,
+    digest_snippets,
+)
+from .writing import read_json, write_json
 
 HELD_OUT_SHARE = 0.5
 # Of each kind, which bounds memory on large sets: the window of a long video that has
@@ -31,6 +38,7 @@ HELD_OUT_SHARE = 0.5
 MAX_VIDEOS = 200
 MAX_BYTES = 96 << 20
 MARKS = 32  # snippets that a video is known by
+REFIT = "refit.json"  # says what a repeated fit that is kept is of
 
 
 @dataclass(frozen=True)
@@ -285,40 +293,71 @@ def refit_on_part(
     ]
     for videos, out in zip((normal, abnormal), held, strict=True):
         if videos is not None and len(out) < MIN_VIDEOS:
+            whose = "" if abnormal is None else ", of both classes,"
             raise ValueError(
                 f"{len(videos)} {videos.name} videos are too few to hold out "
-                f"{MIN_VIDEOS} of them to judge by: give held-out videos, of both "
-                "classes, that the run never saw"
+                f"{MIN_VIDEOS} of them to judge by: give held-out videos{whose} that "
+                "the run never saw"
             )
     kept, held_out = (
         (normal.part(part[0]), abnormal and abnormal.part(part[1]))
         for part in (trained, held)
     )
-    if folder is not None and (Path(folder) / "config.json").is_file():
-        saved = PseudoVideoSampler.from_pretrained(folder)
-        fitted = PseudoVideoSampler.from_pretrained(
-            folder, normal=kept[0], abnormal=kept[1]
-        )
-        is_same = fitted.recipe == sampler.recipe and fitted.seed == sampler.seed
-        for own, part in zip((saved.normal, saved.abnormal), kept, strict=True):
-            is_same &= _files(part) == _files(own)
-        if not is_same:
-            raise ValueError(f"{folder}: holds the fit of another run; delete it")
-    else:
-        fitted = PseudoVideoSampler.fit(
-            *kept,
-            recipe=sampler.recipe,
-            scores=scores,
-            seed=sampler.seed,
-            device=sampler.device,
-            folder=folder,
-            progress=progress,
-        )
+    options: dict[str, Any] = {"seed": sampler.seed, "progress": progress}
+    if folder is not None:
+        selected = None  # as recipe, seed and videos have it
+        if scores is not None and kept[1] is not None:
+            selected = select_snippets(
+                kept[0],
+                kept[1],
+                sampler.recipe,
+                scores=scores,
+                device="cpu",
+                **options,
+            ).selection.to_dict()
+        record = {
+            "recipe": sampler.recipe.to_dict(),
+            "seed": sampler.seed,
+            "videos": [
+                _digest(own[i] for i in part)
+                for own, part in zip(marks, trained, strict=True)
+            ],
+            "selected": selected,
+        }
+        if _is_kept(Path(folder), record):
+            fitted = PseudoVideoSampler.from_pretrained(
+                folder, normal=kept[0], abnormal=kept[1]
+            )
+            return fitted, *held_out
+        write_json(Path(folder) / REFIT, record)
+    fitted = PseudoVideoSampler.fit(
+        *kept,
+        recipe=sampler.recipe,
+        scores=scores,
+        device=sampler.device,
+        folder=folder,
+        **options,
+    )
     return fitted, *held_out
 
 
-def _files(videos: VideoSet | None) -> set[Path]:
-    return set() if videos is None else videos.files
+def _is_kept(folder: Path, record: Mapping[str, Any]) -> bool:
+    """Tell whether a fit is there; refuse one of anything else."""
+    if not (folder / "config.json").is_file():
+        return False
+    try:
+        found = read_json(folder / REFIT)
+    except (OSError, ValueError):  # none, or none that is readable
+        found = None
+    if found != record:
+        raise ValueError(f"{folder}: holds the fit of another run; delete it")
+    return True
+
+
+def _digest(videos: Iterable[set[Path | bytes]]) -> str:
+    """Digest what videos are known by."""
+    marks = [sorted(map(repr, known)) for known in videos]
+    return sha256(repr(marks).encode()).hexdigest()[:16]
 
 
 def _marks(videos: VideoSet, progress: bool | None) -> Iterator[set[Path | bytes]]:
@@ -332,11 +371,9 @@ def _marks(videos: VideoSet, progress: bool | None) -> Iterator[set[Path | bytes
     paths = videos.paths
     for i in track(range(len(videos)), f"{videos.name} contents", show=progress):
         marks: set[Path | bytes] = set() if paths is None else {paths[i].resolve()}
-        length, read = videos.opened(i)
-        rows = read(np.linspace(0, length - 1, min(length, MARKS)).astype(np.int64))
+        rows, length = videos.glance(i, MARKS)
         if rows.min() < rows.max():
-            shape = (videos.num_crops, length, videos.feature_dim)
-            marks.add(sha256(repr(shape).encode() + rows.tobytes()).digest())
+            marks.add(digest_snippets(rows, length))
         yield marks
 
 

@@ -14,6 +14,7 @@ from .writing import check_folder
 
 if TYPE_CHECKING:
     from .protocol import Data
+    from .sampler import PseudoVideoSampler
 
 COMPARE_EPILOG = """
 on features that come with the package, a new draw of UCSD Ped2 for each seed:
@@ -167,6 +168,11 @@ def _check(options: argparse.Namespace) -> int:
     both = sampler.recipe.learns_abnormal
     if (options.normal is None) != (options.abnormal is None) and both:
         raise ValueError("--normal and --abnormal: expected both or none")
+    if options.abnormal is not None and not both and sampler.abnormal is None:
+        raise ValueError(
+            f"--abnormal: {options.checkpoint} learned of normal videos alone"
+        )
+    _refuse_without_videos(options.checkpoint, sampler)
     held_out = (options.normal, options.abnormal)
     if options.normal is None:
         sampler, *held_out = refit_on_part(  # type: ignore[assignment]
@@ -178,6 +184,23 @@ def _check(options: argparse.Namespace) -> int:
     text = format_gates(check, paint=painter(sys.stdout))
     answer(options, values, f"{text}\n\nwrote {page}")
     return 0 if check.passed else 1
+
+
+def _refuse_without_videos(run: str, sampler: PseudoVideoSampler) -> None:
+    """Say what to do where the videos that a run was fitted on are lost."""
+    lacking = [
+        name
+        for name in ("normal", "abnormal")
+        if getattr(sampler, name) is None
+        and (name == "normal" or sampler.recipe.learns_abnormal)
+    ]
+    if lacking:
+        lists = " ".join(f"--{name} LIST" for name in lacking)
+        raise ValueError(
+            f"{run}: a check compares with the {' and '.join(lacking)} videos that the "
+            "run was fitted on, which are not where they were; fit it again where they "
+            f"are now, `fit --config {run} {lists} -o NEW`, and check NEW"
+        )
 
 
 def _compare(options: argparse.Namespace) -> int:

@@ -66,8 +66,9 @@ def add_fit(commands: Any) -> None:
     fit.add_argument(
         "--skip-bad",
         action="store_true",
-        help="set videos that cannot be read aside, and name them in RUN/skipped.json, "
-        "instead of stopping at the first; every video is read once more for it",
+        help="set videos of both lists that cannot be read aside, and name them in "
+        "RUN/skipped.json, instead of stopping at the first; every video is read once "
+        "more for it",
     )
     fit.add_argument("--recipe", choices=tuple(RECIPES), help="[robust]")
     add_device(fit)

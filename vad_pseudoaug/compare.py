@@ -24,7 +24,8 @@ import warnings
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
+from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -34,6 +35,7 @@ from numpy.typing import NDArray
 from torch.utils.data import ConcatDataset
 
 from .arms import Arm, Extra, Training, make_extra, what_it_learns
+from .auto import fit_batch
 from .baseline import Baseline, Score
 from .checkpoint import atomic_path, claim_folder, write_json
 from .metrics import FrameFigures, frame_figures
@@ -46,7 +48,6 @@ from .writing import read_json
 Watch: TypeAlias = "Callable[[Score], None] | None"
 Host: TypeAlias = Callable[..., Score]
 RTFM_STEPS = 500
-MAX_BATCH = 32
 
 
 @dataclass(frozen=True)
@@ -87,11 +88,13 @@ class Comparison:
             )
         for host in self.hosts:
             find_host(host)
-        Recipe.named(**self.choices)
+        Recipe.check(self.choices)
+        for arm in self.arms:
+            _ = self.whole(arm).recipe  # it raises if they do not go together
 
-    def choices_of(self, arm: Arm) -> dict[str, Any]:
-        """Return all choices of the recipe for an arm; its own go before."""
-        return {**self.choices, **arm.choices}
+    def whole(self, arm: Arm) -> Arm:
+        """Return an arm with all of its choices."""
+        return arm.beside(self.choices)
 
     @property
     def seeds(self) -> range:
@@ -228,8 +231,8 @@ def run_comparison(
         All runs, those that were done before included.
 
     Raises:
-        ValueError: If the folder holds another comparison, data or arms are not
-            usable, or there are no processes.
+        ValueError: If the folder holds another comparison, of other videos or by
+            another version, data or arms are not usable, or there are no processes.
     """
     folder = Path(folder)
     if processes < 1:
@@ -240,10 +243,15 @@ def run_comparison(
         f"{trained[0]} normal and {trained[1]} abnormal videos to train, "
         f"{tested[0]} and {tested[1]} to test, {sum(map(len, split.labels))} frames"
     )
+    data = asdict(comparison.data)
+    del data["paths"]  # what is there counts: the digest below
     record = {
-        "data": asdict(comparison.data),
+        "data": data,
         "choices": dict(comparison.choices),
         "rtfm_steps": RTFM_STEPS,
+        # Runs of files that were made anew are not to stand beside those of before.
+        "content": comparison.data.split(0).digest(),
+        "library_version": metadata.version("vad-pseudoaug"),
     }
     claim_folder(folder, "compare.json", record)
     jobs = _open_jobs(comparison, folder)
@@ -297,7 +305,7 @@ def _open_jobs(comparison: Comparison, folder: Path) -> list[_Job]:
                 if not _is_done(folder, host, arm, seed)
             ]
             if hosts:
-                key = what_it_learns(arm, comparison.choices_of(arm))
+                key = what_it_learns(comparison.whole(arm))
                 groups.setdefault(key, []).append((arm, hosts))
         jobs += [_Job(comparison, folder, seed, arms) for arms in groups.values()]
     return jobs
@@ -346,7 +354,7 @@ def _do(job: _Job) -> None:
     training = Training(
         normal,
         abnormal,
-        recipe=Recipe.named(**job.comparison.choices_of(first)),
+        recipe=job.comparison.whole(first).recipe,
         seed=job.seed,
         progress=False,
         hosts={
@@ -356,15 +364,15 @@ def _do(job: _Job) -> None:
         },
     )
     for arm, hosts in job.arms:
-        arm_with_all = replace(arm, choices=job.comparison.choices_of(arm))
+        whole = job.comparison.whole(arm)
         groups = [[host] for host in hosts] if arm.tries_hosts else [hosts]
         for group in groups:
             training.host = group[0]
             with warnings.catch_warnings():
                 # Said once for each arm and seed, of videos without a selected snippet.
                 warnings.filterwarnings("ignore", message=".* have no snippet that")
-                extra = make_extra(arm_with_all, training)
-            reason = training.choice(arm_with_all).reason if arm.tries_hosts else None
+                extra = make_extra(whole, training)
+            reason = training.choice(whole).reason if arm.tries_hosts else None
             for host in group:
                 _train(job, split, (normal, abnormal), extra, host, arm, reason)
 
@@ -375,13 +383,12 @@ def call_host(
     abnormal: Any,
     seed: int,
     *,
-    batch_size: int | None = None,
+    batch_size: int,
     watch: Watch = None,
 ) -> Score:
     """Train a host, by its name, with what it has keywords for."""
     train = find_host(name)
-    most = min(MAX_BATCH, len(normal), len(abnormal))
-    offered = {"watch": watch, "batch_size": batch_size or most}
+    offered = {"watch": watch, "batch_size": batch_size}
     taken = inspect.signature(train).parameters
     options = {name: value for name, value in offered.items() if name in taken}
     return train(normal, abnormal, seed, **options)
@@ -406,9 +413,13 @@ def _train(
         for real, made in zip(videos, extra, strict=True)
     ]
     started = time.monotonic()
-    batch_size = min(MAX_BATCH, *map(len, videos))
     score = call_host(
-        host, more[0], more[1], job.seed, batch_size=batch_size, watch=watch
+        host,
+        more[0],
+        more[1],
+        job.seed,
+        batch_size=fit_batch(*videos),
+        watch=watch,
     )
     seconds = time.monotonic() - started
     scores = split.snippet_scores(score)

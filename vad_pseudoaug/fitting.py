@@ -88,10 +88,19 @@ def as_training(
     """
     if abnormal is not None:
         return as_pair(normal, abnormal, layout=layout, key=key)
-    if recipe.learns_abnormal or recipe.needs_scorer or given:
+    why = ""
+    if recipe.learns_abnormal:
+        why = f"the recipe {recipe.name!r}"
+        if recipe.name == "one-class":
+            why += f" with translation={recipe.translation!r}"
+    elif recipe.needs_scorer:
+        why = "the baseline, which candidates and scope='suspicious' take,"
+    elif given:
+        why = "a selection by scores"
+    if why:
         raise ValueError(
-            f"the recipe {recipe.name!r} learns of abnormal videos, got none: "
-            "give them, or take the recipe 'one-class' without scores"
+            f"{why} learns of abnormal videos, got none: give them, or take the recipe "
+            "'one-class' as it is"
         )
     return VideoSet(normal, layout=layout, key=key, name="normal"), None
 
@@ -158,12 +167,14 @@ def score_videos(scores: GivenScores, videos: VideoSet, label: int) -> Scores:
     """
     if callable(scores):
         given: Iterable[Any] = (scores(video) for video in videos)
-    elif len(scores) == 2:
+    elif isinstance(scores, list | tuple) and len(scores) == 2:
         given = scores[label]
     else:
+        is_pair = isinstance(scores, list | tuple)
         raise ValueError(
             "scores: expected a function, or a pair of the scores of normal and of "
-            f"abnormal videos, got {len(scores)} members"
+            "abnormal videos, got "
+            + (f"{len(scores)} members" if is_pair else type(scores).__name__)
         )
     found = [np.asarray(to_numpy(own), dtype=np.float64) for own in given]
     if len(found) != len(videos):
@@ -173,11 +184,16 @@ def score_videos(scores: GivenScores, videos: VideoSet, label: int) -> Scores:
         )
     for number, own in enumerate(found):
         length = videos.num_snippets(number)
-        if own.shape != (length,) or not np.isfinite(own).all():
-            raise ValueError(
-                f"scores: expected {length} finite values for {videos.title(number)}, "
-                f"got shape {own.shape}"
-            )
+        if own.shape != (length,):
+            found_instead = f"shape {own.shape}"
+        elif not np.isfinite(own).all():
+            found_instead = f"{own[~np.isfinite(own)][0]} among them"
+        else:
+            continue
+        raise ValueError(
+            f"scores: expected {length} finite values for {videos.title(number)}, "
+            f"got {found_instead}"
+        )
     return found
 
 
@@ -190,6 +206,7 @@ def fit_vae(
     seed: int,
     device: torch.device | str,
     state_path: str | os.PathLike[str] | None,
+    overwrite: bool = False,
     progress: bool | None,
     processes: Processes | None = None,
 ) -> Fitted | None:
@@ -216,6 +233,7 @@ def fit_vae(
         recipe,
         seed=seed,
         state_path=state_path,
+        overwrite=overwrite,
         progress=progress,
         processes=processes,
     )

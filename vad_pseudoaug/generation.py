@@ -150,6 +150,16 @@ def draw_plan(
     return Plan(where, noise * recipe.temperature, strength, _fade(where, recipe.taper))
 
 
+def count_replaced(length: int, share: float) -> int:
+    """Return how many snippets a share of a video is, rounded down but at least one.
+
+    Example:
+        >>> count_replaced(11, 0.5), count_replaced(90, 0.7)
+        (5, 63)
+    """
+    return max(1, int(length * share + 1e-9))  # 90 * 0.7 is 62.99...
+
+
 def draw_mask(
     length: int,
     label: int,
@@ -173,7 +183,7 @@ def draw_mask(
     """
     if label == NORMAL:
         return torch.arange(length, device=generator.device)
-    count = max(1, int(length * share))
+    count = count_replaced(length, share)
     if placement == "run":
         last = length - count + 1
         start = torch.randint(last, (), generator=generator, device=generator.device)

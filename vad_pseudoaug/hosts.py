@@ -260,6 +260,11 @@ def find_pairs(
     }
 
 
+def is_nothing(dataset: Any) -> bool:
+    """Tell whether a host has no videos of a class: None, or a dataset without any."""
+    return dataset is None or (hasattr(dataset, "__len__") and len(dataset) == 0)
+
+
 def as_videos(found: Mapping[int, Sources]) -> tuple[VideoSet, VideoSet]:
     """Return normal and abnormal videos for `PseudoVideoSampler.fit`."""
     return (
@@ -526,15 +531,13 @@ def _first_item(name: str, dataset: Any) -> Any:
     """Return the first item of a dataset that pseudo videos may be mixed into."""
     check_sequence(dataset, name=f"{name} videos")
     if len(dataset) == 0:
-        raise ValueError(f"{name} videos: the dataset is empty")
+        advice = "; without any, wrap(normal, None, sampler) makes some"
+        raise ValueError(
+            f"{name} videos: the dataset is empty{advice if name == 'abnormal' else ''}"
+        )
     parts = parts_of(dataset)
     if any(getattr(part, "test_mode", False) for part in parts):
         raise ValueError(
             f"{name}: the dataset is in test mode; pseudo videos are for training only"
-        )
-    if any(isinstance(part, AppendedDataset) and part.is_mixed for part in parts):
-        raise ValueError(
-            f"{name} videos: pseudo videos are appended to the dataset already, and "
-            "would be taken for real ones: give it as it was before wrap"
         )
     return read_item(dataset, 0)

@@ -198,7 +198,7 @@ def detect_format(
     array = to_canonical(value, layout=layout, name="the dataset's item")
     layout = layout or ("TD" if value.ndim == 2 else "NTD")
     size = array.shape[-1]
-    norm_channel = dims is None and feature_dim == size - 1 and _ends_in_norm(array)
+    norm_channel = dims is None and feature_dim == size - 1 and ends_in_norm(array)
     found = ItemFormat(slot, layout, dims, norm_channel, length, any_length)
     made = len(range(size)[found.generated])
     if feature_dim is not None and made != feature_dim:
@@ -283,7 +283,8 @@ def _is_features(value: object) -> bool:
     return isinstance(value, np.ndarray) and value.ndim >= 2 and value.dtype.kind == "f"
 
 
-def _ends_in_norm(array: Any) -> bool:
+def ends_in_norm(array: Any) -> bool:
+    """Tell whether the last feature is the L2 norm of the others, as MGFN's is."""
     values = np.asarray(array, dtype=np.float64)
     norms = np.linalg.norm(values[..., :-1], axis=-1)
     return bool(np.allclose(values[..., -1], norms, rtol=1e-2, atol=1e-4))

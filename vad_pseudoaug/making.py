@@ -321,4 +321,9 @@ class SnippetMaker:
             rows = rows.clamp(min=0)
         if self.recipe.norms == "matched" and self.profile.generated_norms:
             rows = self.profile.match_norms(rows, label)
-        return functional.normalize(rows, dim=1) if self.profile.unit_norm else rows
+        if self.profile.unit_norm:
+            return functional.normalize(rows, dim=1)
+        if self.profile.norm_channel:
+            others = rows[:, :-1]
+            return torch.cat((others, others.norm(dim=1, keepdim=True)), dim=1)
+        return rows

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
 import shutil
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ from .items import ItemFormat
 from .mixing import Made, Mixing, PseudoVideoMaker
 from .randomness import make_generator
 from .repeatable import one_thread, seeded_global_rng
-from .untouched import left_as_it_was, parts_of
+from .untouched import left_as_it_was, lists_of_paths, parts_of
 from .vae import CLASS_NAMES
 
 logger = logging.getLogger("vad_pseudoaug")
@@ -102,18 +104,28 @@ class Pool:
             "dtype": "float16" if self._half else "float32",
             "refresh_every": self._refresh,
             "sources": self._firsts,
+            "items": self._items(),
         }
+
+    def _items(self) -> str:
+        """Tell other items of the same number and the same first one, unless read.
+
+        By their numbers in their dataset, and by the paths that it has in a list.
+        """
+        digest = sha256()
+        for sources in self._maker.sources.values():
+            digest.update(repr(list(sources.indices)).encode())
+            for part in parts_of(sources.dataset):
+                if isinstance(part, Subset):
+                    digest.update(repr(list(part.indices)).encode())
+                for rows in lists_of_paths(part):
+                    digest.update(repr([os.fspath(row) for row in rows]).encode())
+        return digest.hexdigest()[:16]
 
     def share(self, folder: SharedFolder) -> None:
         """Go on, where no folder was given, with the entries of a pool of the same."""
         if self._given is None:
-            items = []
-            for sources in self._maker.sources.values():
-                items.append(repr(list(sources.indices)))
-                for part in parts_of(sources.dataset):
-                    if isinstance(part, Subset):
-                        items.append(repr(list(part.indices)))
-            self._folder = folder.claim({**self._record(), "items": items})
+            self._folder = folder.claim(self._record())
 
     def take(self, label: int, number: int, variant: int, epoch: int) -> Made:
         """Return the pseudo video of a key: read where it is stored, else made.

@@ -110,8 +110,10 @@ def to_segments(
         num_segments: How many segments, S.
         method: `"mean"`: segment i is the mean of the snippets in
             `[floor(iT/S), floor((i+1)T/S))`, an empty bin repeats its first snippet
-            (RTFM, Sultani et al.). `"linear"`: linear interpolation at S points spread
-            evenly from the first to the last snippet (the paper, section 4.1).
+            (RTFM, Sultani et al., whose `numpy.linspace` rounds some bounds down once
+            more, of no video in 32 segments). `"linear"`: linear interpolation at S
+            points spread evenly from the first to the last snippet (the paper, section
+            4.1).
         name: What the video is called in error messages.
 
     Returns:

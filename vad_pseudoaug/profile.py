@@ -13,9 +13,10 @@ from torch import Tensor
 
 from .checkpoint import CheckpointError
 from .extras import track
+from .items import ends_in_norm
 from .selection import Selection
 from .vae import MultiTaskVAE
-from .videos import VideoSet
+from .videos import VideoSet, spread_out
 
 QUANTILES = np.linspace(0, 1, 101)
 MAX_NORMS = 1000  # of a video: bounds memory on sets of long videos
@@ -38,6 +39,8 @@ class FeatureProfile:
         generated_norms: The same of generated snippets, before they are matched.
         suspicious: Baseline score above which a snippet of an abnormal video may be
             abnormal.
+        norm_channel: Whether the last feature is the L2 norm of the others, as MGFN
+            appends it.
     """
 
     non_negative: bool = False
@@ -46,6 +49,7 @@ class FeatureProfile:
     real_norms: tuple[Table, ...] = ()
     generated_norms: tuple[Table, ...] = ()
     suspicious: float = 0.5
+    norm_channel: bool = False
 
     def match_norms(self, rows: Tensor, label: int) -> Tensor:
         """Scale generated snippets so that their norms spread as real ones do.
@@ -104,7 +108,7 @@ def measure_profile(
     progress: bool | None = False,
 ) -> FeatureProfile:
     """Measure the training videos, in one pass over each."""
-    non_negative = unit_norm = True
+    non_negative = unit_norm = norm_channel = True
     real_norms: list[Table] = []
     correlations: list[float] = []
     for videos, masks in ((normal, None), (abnormal, selection.masks)):
@@ -116,6 +120,7 @@ def measure_profile(
             parts, head = [], []
             for first, block in videos.blocks(number):
                 non_negative = non_negative and float(block.min()) >= 0
+                norm_channel = norm_channel and ends_in_norm(block)
                 parts.append(np.linalg.norm(block, axis=-1))
                 if first < MAX_HEAD:
                     head.append(block[0, : MAX_HEAD - first].copy())
@@ -129,6 +134,7 @@ def measure_profile(
         unit_norm,
         float(np.mean(correlations).clip(0, 0.99)) if correlations else 0.0,
         tuple(real_norms),
+        norm_channel=norm_channel,
     )
 
 
@@ -156,8 +162,7 @@ def quantile_table(norms: Sequence[NDArray[Any]]) -> Table:
 
 def _thin(values: NDArray[Any]) -> NDArray[Any]:
     flat = values.ravel()
-    step = -(-len(flat) // MAX_NORMS) or 1
-    return flat[::step]
+    return flat[spread_out(len(flat), MAX_NORMS)]
 
 
 @torch.no_grad()

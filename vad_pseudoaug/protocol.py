@@ -6,6 +6,7 @@ import csv
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +21,13 @@ from .ground_truth import FrameLabels, read_archive, read_ground_truth
 from .items import to_numpy
 from .metrics import FrameFigures, frame_figures
 from .randomness import make_generator
-from .videos import VideoSet, as_pair
+from .videos import (
+    IDENTITY_SNIPPETS,
+    VideoSet,
+    as_pair,
+    digest_snippets,
+    spread_out,
+)
 
 # Normal and abnormal videos to train, normal and abnormal videos to test: the paper's
 # tables 1 and 2.
@@ -57,6 +64,20 @@ class Split:
         abnormal = sum(bool(labels.any()) for labels in self.labels)
         normal = len(self.test) - abnormal
         return len(self.normal), len(self.abnormal), normal, abnormal
+
+    def digest(self) -> str:
+        """Tell splits apart by their labels and by some snippets of each video."""
+        digest = sha256()
+        for videos in as_pair(self.normal, self.abnormal):
+            digest.update(f"{len(videos)} {videos.name}".encode())
+            for i in range(len(videos)):
+                digest.update(digest_snippets(*videos.glance(i, IDENTITY_SNIPPETS)))
+        for _, features, labels in self.test:
+            length = features.shape[1]
+            some = features[:, spread_out(length, IDENTITY_SNIPPETS)]
+            digest.update(digest_snippets(some, length))
+            digest.update(np.asarray(labels, dtype=np.uint8).tobytes())
+        return digest.hexdigest()[:16]
 
     def check_counts(self, name: str) -> None:
         """Make sure that the split is a published one, by its counts.

@@ -7,6 +7,7 @@ keywords, the command line as flags, and they are saved beside the weights.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -325,8 +326,20 @@ class Recipe:
                     found[name] = read(value)
             except ValueError as error:
                 raise ValueError(f"{name}: {value!r} is not readable") from error
-        cls.named(**found)  # names and ranges
+        cls.check(found)
         return found
+
+    @classmethod
+    def check(cls, choices: Mapping[str, Any]) -> None:
+        """Check names and values of some choices, whatever the others are.
+
+        Raises:
+            ValueError: If a choice is not known, or its value is none.
+        """
+        # A bound that is a choice itself is that of the recipe, which is not known.
+        cls.named(
+            **{"min_strength": 0.0, "max_strength": sys.float_info.max, **choices}
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the choices as JSON values."""

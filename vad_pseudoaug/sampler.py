@@ -440,8 +440,9 @@ class PseudoVideoSampler(SnippetMaker):
             layout: Order of the axes of the features, see `VideoSet`.
             key: Name of the features in files that hold several arrays.
             scores: What to select abnormal snippets by, in place of the baseline: a
-                function from features `(N, T, D)` to scores `(T,)`, such as a trained
-                host's, or the scores of all normal and of all abnormal videos.
+                function from features `(N, T, D)`, a read-only float32 array, to scores
+                `(T,)`, such as a trained host's, or a pair: the scores of all normal
+                and of all abnormal videos.
             folder: Where to keep the state of training, to go on after an
                 interruption, and the finished checkpoint. None keeps nothing.
             overwrite: Delete the unfinished state of another run in the folder, which
@@ -477,15 +478,11 @@ class PseudoVideoSampler(SnippetMaker):
         if folder is not None:  # what would fail after the training fails before it
             check_place(folder)
             state_path = Path(folder) / TRAINING_STATE
-            if processes is None or processes.rank == 0:
-                try:
-                    check_state(
-                        state_path, chosen, seed=seed, normal=normal, abnormal=abnormal
-                    )
-                except CheckpointError:
-                    if not overwrite:
-                        raise
-                    state_path.unlink()
+            is_first = processes is None or processes.rank == 0
+            if is_first and not overwrite:
+                check_state(
+                    state_path, chosen, seed=seed, normal=normal, abnormal=abnormal
+                )
         with left_as_it_was(normal, abnormal):
             fitted = fit_vae(
                 normal,
@@ -495,6 +492,7 @@ class PseudoVideoSampler(SnippetMaker):
                 seed=seed,
                 device=device,
                 state_path=state_path,
+                overwrite=overwrite,
                 progress=progress,
                 processes=processes,
             )
@@ -630,7 +628,8 @@ class PseudoVideoSampler(SnippetMaker):
         Args:
             scores: As in `fit`: a score function, or the scores of all videos.
             epochs: Epochs of training on.
-            guard: Leave the sampler as it was if its pseudo videos get worse.
+            guard: Leave the sampler as it was if its pseudo videos get less like what
+                is selected now. Whether the scores are any good it cannot tell.
             progress: Show a bar; None decides by the terminal.
 
         Returns:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -44,13 +46,21 @@ class Selection:
         return sum(len(mask) for mask in self.masks)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what was selected as JSON values."""
+        """Return what was selected as JSON values; a digest tells which snippets."""
         return {
             "num_selected": self.num_selected,
             "num_snippets": self.num_snippets,
             "selected_per_video": [int(mask.sum()) for mask in self.masks],
             "videos_without_selection": list(self.empty),
+            "digest": self._digest(),
         }
+
+    def _digest(self) -> str:
+        """Tell selections apart that have as many snippets of each video."""
+        digest = sha256(repr([len(mask) for mask in self.masks]).encode())
+        for part in (*self.masks, *(self.weights or ())):
+            digest.update(part.tobytes())
+        return digest.hexdigest()[:16]
 
 
 def select_ranked(
@@ -83,7 +93,7 @@ def select_ranked(
     guard = float(np.quantile(np.concatenate(normal_scores), normal_quantile))
     masks = []
     for score in scores:
-        count = int(np.ceil(top_share * len(score)))
+        count = math.ceil(top_share * len(score) - 1e-9)  # 0.55 * 100 is 55.00...1
         mask = np.zeros(len(score), dtype=bool)
         mask[np.argsort(-score, kind="stable")[:count]] = True
         masks.append(_keep_runs(mask & (score > guard), min_run))
@@ -91,7 +101,8 @@ def select_ranked(
     if len(empty) == len(masks):
         raise NothingToLearnError(
             f"no snippet of the {len(masks)} abnormal videos scores above {guard:.3f}, "
-            f"the {normal_quantile} quantile of the normal ones: lower normal_quantile"
+            f"the {normal_quantile} quantile of the normal ones: lower normal_quantile "
+            "in fit, or give scores that are high where it is abnormal"
         )
     weights = None
     if weighted:

@@ -47,6 +47,7 @@ def train_vae(
     seed: int = 0,
     split_seed: int | None = None,
     state_path: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
     progress: bool | None = None,
     processes: Processes | None = None,
 ) -> History:
@@ -70,6 +71,7 @@ def train_vae(
             ends on the CPU bit for bit as if it had never stopped. The last complete
             epoch is written to it every 30 seconds, and when training ends for
             whatever reason, Ctrl-C included. None keeps nothing.
+        overwrite: Begin anew where `state_path` holds another run's state.
         progress: Show a bar; None decides by the terminal.
         processes: Who shares each batch, all with the same arguments. The losses are
             those of one process, up to rounding. The first one writes `state_path`,
@@ -83,9 +85,10 @@ def train_vae(
         Of a recipe that needs no model nothing is trained, and there is no entry.
 
     Raises:
-        CheckpointError: If `state_path` holds another run's state.
-        FloatingPointError: If the loss is no longer finite. The model then has the
-            weights of the last complete epoch.
+        CheckpointError: If `state_path` holds another run's state, or a broken one,
+            that is not to be overwritten.
+        FloatingPointError: If loss or weights are no longer finite. The model then has
+            the weights of the last complete epoch.
     """
     if not recipe.needs_model:
         return []
@@ -93,12 +96,19 @@ def train_vae(
     optimiser = _adam(model, recipe.lr)
     split_seed = seed if split_seed is None else split_seed
     feed = Feed(model, normal, abnormal, selection, recipe, split_seed, processes)
-    run = _run(recipe, seed, normal, abnormal)
-    run["selected"] = selection.to_dict()
     best = _Best(recipe.patience)
     # The first process alone reads and writes: others might see an older file, or none.
     written = None if processes is not None and processes.rank else state_path
-    state, history = _read_state(written, run, model, recipe)
+    run: dict[str, Any] = {}
+    if written is not None:
+        run = _run(recipe, seed, normal, abnormal)
+        run["selected"] = selection.to_dict()
+    try:
+        state, history = _read_state(written, run, model, recipe)
+    except CheckpointError:
+        if not overwrite:
+            raise
+        state, history = {}, []
     if processes is not None:
         state, history = _share_state(processes, state, history)
     if state:
@@ -126,11 +136,7 @@ def train_vae(
                     # All at once: each copy from a GPU waits for it.
                     joint, *values = torch.stack(loss).detach().double().tolist()
                     if not math.isfinite(joint):
-                        raise FloatingPointError(
-                            f"training diverged in epoch {epoch + 1}, at "
-                            f"{batch.title}: lower the learning rate "
-                            f"({recipe.lr}); the last complete epoch is kept"
-                        )
+                        raise _diverged(epoch, batch.title, recipe)
                     optimiser.zero_grad(set_to_none=True)
                     loss.total.backward()
                     if processes is not None:
@@ -139,6 +145,8 @@ def train_vae(
                     terms += np.reshape(values, (2, 2)) * batch.counts
                     counts += batch.counts
                     step(loss=joint, epoch=epoch + 1)
+                if not all(bool(own.isfinite().all()) for own in model.parameters()):
+                    raise _diverged(epoch, "its last batch", recipe)
                 means = (terms / np.maximum(counts, 1)).ravel().tolist()
                 entry = {"lr": lr, **dict(zip(TERMS, means, strict=True))}
                 if recipe.validation_share:
@@ -158,6 +166,13 @@ def train_vae(
     if best.weights:
         model.load_state_dict(best.weights)
     return history
+
+
+def _diverged(epoch: int, where: str, recipe: Recipe) -> FloatingPointError:
+    return FloatingPointError(
+        f"training diverged in epoch {epoch + 1}, at {where}: lower the learning rate "
+        f"({recipe.lr}); the last complete epoch is kept"
+    )
 
 
 class _Best:
@@ -364,6 +379,8 @@ def _check_tensors(state: Mapping[str, Tensor], model: MultiTaskVAE) -> None:
     for name, tensor in state.items():
         if tensor.shape != shapes.get(name) or not tensor.is_floating_point():
             raise ValueError(f"the tensor {name} is {tensor.dtype} {[*tensor.shape]}")
+        if not bool(tensor.isfinite().all()):
+            raise ValueError(f"the tensor {name} is not finite")
     for number, group in enumerate(groups):
         missing = sorted(group.keys() - state.keys())
         # What was never trained has no moments, and few runs look for the best epoch.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import os
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -39,6 +40,22 @@ def parts_of(dataset: Any) -> list[Any]:
                 if inner and _is_dataset(inner[0], named=named):
                     waiting.extend(inner)
     return list(parts.values())
+
+
+def lists_of_paths(part: Any) -> list[Sequence[str | os.PathLike[str]]]:
+    """Return a dataset's attributes with a text or a path for each item, by name.
+
+    Most hosts' datasets keep the rows of their list file so.
+    """
+    return [
+        value
+        for _, value in sorted(_namespace(part).items())
+        if isinstance(value, list | tuple)
+        and value
+        and all(isinstance(row, str | os.PathLike) for row in value)
+        and hasattr(part, "__len__")
+        and len(value) == len(part)
+    ]
 
 
 def read_item(dataset: Any, index: Any) -> Any:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -24,10 +24,11 @@ from .features import (
 )
 from .items import copied, detect_format
 from .pooling import blocks, to_segments
-from .untouched import read_item
+from .untouched import parts_of, read_item
 
 Rows: TypeAlias = "NDArray[np.int64] | slice"
 VideoSource: TypeAlias = "VideoSet | str | os.PathLike[str] | Sequence[Any] | Any"
+IDENTITY_SNIPPETS = 4  # of each video: to read all of a large set would take long
 
 
 class VideoSet(Sequence[NDArray[np.float32]]):
@@ -109,18 +110,26 @@ class VideoSet(Sequence[NDArray[np.float32]]):
     def identity(self) -> str:
         """Say what tells the set from others: how many videos, and which.
 
-        Files are known by their paths, arrays in memory by the first and the last one.
-        A dataset's items may differ from reading to reading: only their shape counts.
+        Files are known by their paths and by some snippets, arrays in memory by the
+        latter. A dataset's items may differ from reading to reading: only their shape
+        counts.
         """
-        record = self.record()
-        if record is not None:
-            digest = hashlib.sha256(json.dumps(record, sort_keys=True).encode())
-            return f"{len(self)} videos, files {digest.hexdigest()[:8]}"
         shape = f"{len(self)} videos (..., {self.num_crops}, {self.feature_dim})"
         if not isinstance(self._source, list | tuple):
             return shape
-        digest = hashlib.sha256(self[0].tobytes() + self[-1].tobytes())
+        digest = sha256(json.dumps(self.record(), sort_keys=True).encode())
+        for i in range(len(self)):
+            digest.update(digest_snippets(*self.glance(i, IDENTITY_SNIPPETS)))
         return f"{shape}, content {digest.hexdigest()[:8]}"
+
+    def glance(self, index: int, count: int) -> tuple[NDArray[np.float32], int]:
+        """Read some snippets of a video, spread over its length.
+
+        Returns:
+            The snippets, float32 `(N, M, D)`, and the video's length T.
+        """
+        length, read = self.opened(index)
+        return read(spread_out(length, count)), length
 
     @property
     def _from_files(self) -> bool:
@@ -241,15 +250,32 @@ class VideoSet(Sequence[NDArray[np.float32]]):
 
     def part(self, indices: Sequence[int]) -> VideoSet:
         """Return some of the videos, by their files where they have any."""
-        if self.paths is None:
-            source: Any = Subset(self, list(indices))  # type: ignore[arg-type]
-        else:
-            source = [self.paths[i] for i in indices]
-        return VideoSet(source, layout=self.layout, key=self.key, name=self.name)
+        if isinstance(self._source, list | tuple):
+            source = [self._source[i] for i in indices]
+            return VideoSet(source, layout=self.layout, key=self.key, name=self.name)
+        subset: Any = Subset(self, list(indices))  # type: ignore[arg-type]
+        return VideoSet(subset, layout="NTD", name=self.name)  # as this set gives them
 
     def tensor(self, index: int) -> Tensor:
         """Return video `index` as a float32 CPU tensor `(N, T, D)`, a copy."""
         return copied(self[index])
+
+
+def spread_out(length: int, count: int) -> NDArray[np.int64]:
+    """Return the numbers of so many snippets, from the first to the last of a video.
+
+    Example:
+        >>> spread_out(10, 4).tolist(), spread_out(2, 4).tolist()
+        ([0, 3, 6, 9], [0, 1])
+    """
+    return np.linspace(0, length - 1, min(length, count)).astype(np.int64)
+
+
+def digest_snippets(snippets: NDArray[np.float32], length: int) -> bytes:
+    """Return a digest of some snippets `(N, M, D)`, and of the length, of a video."""
+    num_crops, _, feature_dim = snippets.shape
+    shape = repr((num_crops, length, feature_dim))
+    return sha256(shape.encode() + snippets.tobytes()).digest()
 
 
 def _are_files(source: Any) -> bool:
@@ -288,9 +314,15 @@ def check_sequence(source: Any, *, name: str) -> None:
 
     Raises:
         TypeError: If it is no sequence of videos.
+        ValueError: If pseudo videos are among them.
     """
     is_sequence = hasattr(source, "__getitem__") and hasattr(source, "__len__")
     if is_sequence and not isinstance(source, IterableDataset | Mapping):
+        if any(getattr(part, "is_mixed", False) for part in parts_of(source)):
+            raise ValueError(
+                f"{name}: pseudo videos are appended to the dataset already, and would "
+                "be taken for real ones: give it as it was before wrap"
+            )
         return
     if isinstance(source, DataLoader):
         advice = ": give its dataset, loader.dataset"
