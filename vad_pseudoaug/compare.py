@@ -243,6 +243,8 @@ def run_comparison(
         f"{trained[0]} normal and {trained[1]} abnormal videos to train, "
         f"{tested[0]} and {tested[1]} to test, {sum(map(len, split.labels))} frames"
     )
+    if comparison.first_seed:  # any, but the same whatever seeds are added
+        split = comparison.data.split(0)
     data = asdict(comparison.data)
     del data["paths"]  # what is there counts: the digest below
     record = {
@@ -250,7 +252,7 @@ def run_comparison(
         "choices": dict(comparison.choices),
         "rtfm_steps": RTFM_STEPS,
         # Runs of files that were made anew are not to stand beside those of before.
-        "content": comparison.data.split(0).digest(),
+        "content": split.digest(),
         "library_version": metadata.version("vad-pseudoaug"),
     }
     claim_folder(folder, "compare.json", record)

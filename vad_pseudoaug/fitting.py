@@ -165,16 +165,16 @@ def score_videos(scores: GivenScores, videos: VideoSet, label: int) -> Scores:
     Raises:
         ValueError: If there is not one finite score a snippet.
     """
+    is_sequence = isinstance(scores, list | tuple)
     if callable(scores):
         given: Iterable[Any] = (scores(video) for video in videos)
-    elif isinstance(scores, list | tuple) and len(scores) == 2:
+    elif is_sequence and len(scores) == 2:
         given = scores[label]
     else:
-        is_pair = isinstance(scores, list | tuple)
+        got = f"{len(scores)} members" if is_sequence else type(scores).__name__
         raise ValueError(
             "scores: expected a function, or a pair of the scores of normal and of "
-            "abnormal videos, got "
-            + (f"{len(scores)} members" if is_pair else type(scores).__name__)
+            f"abnormal videos, got {got}"
         )
     found = [np.asarray(to_numpy(own), dtype=np.float64) for own in given]
     if len(found) != len(videos):

@@ -70,8 +70,8 @@ class Split:
         digest = sha256()
         for videos in as_pair(self.normal, self.abnormal):
             digest.update(f"{len(videos)} {videos.name}".encode())
-            for i in range(len(videos)):
-                digest.update(digest_snippets(*videos.glance(i, IDENTITY_SNIPPETS)))
+            for own in videos.digests():
+                digest.update(own)
         for _, features, labels in self.test:
             length = features.shape[1]
             some = features[:, spread_out(length, IDENTITY_SNIPPETS)]

@@ -47,14 +47,13 @@ def lists_of_paths(part: Any) -> list[Sequence[str | os.PathLike[str]]]:
 
     Most hosts' datasets keep the rows of their list file so.
     """
+    count = len(part) if hasattr(part, "__len__") else 0
     return [
         value
         for _, value in sorted(_namespace(part).items())
         if isinstance(value, list | tuple)
-        and value
+        and 0 < len(value) == count
         and all(isinstance(row, str | os.PathLike) for row in value)
-        and hasattr(part, "__len__")
-        and len(value) == len(part)
     ]
 
 

@@ -118,9 +118,14 @@ class VideoSet(Sequence[NDArray[np.float32]]):
         if not isinstance(self._source, list | tuple):
             return shape
         digest = sha256(json.dumps(self.record(), sort_keys=True).encode())
-        for i in range(len(self)):
-            digest.update(digest_snippets(*self.glance(i, IDENTITY_SNIPPETS)))
+        for own in self.digests():
+            digest.update(own)
         return f"{shape}, content {digest.hexdigest()[:8]}"
+
+    def digests(self) -> Iterator[bytes]:
+        """Digest length and some snippets of each video."""
+        for i in range(len(self)):
+            yield digest_snippets(*self.glance(i, IDENTITY_SNIPPETS))
 
     def glance(self, index: int, count: int) -> tuple[NDArray[np.float32], int]:
         """Read some snippets of a video, spread over its length.
